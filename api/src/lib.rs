@@ -1,0 +1,1 @@
+//! HarmonyBatch: types, defaults and validation. What the YAML means.

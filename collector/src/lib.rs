@@ -1,0 +1,1 @@
+//! The collector: log, results and the driver of the collector machine.

@@ -1,0 +1,9 @@
+//! The Harmony pattern without I/O: the wire codec of HARMONY/1 and the three state machines.
+//!
+//! Nothing here opens a socket, reads a clock or touches a disk. A machine takes inputs by `handle_*(now, ..)` and
+//! gives outputs by `poll_output`; the clock is always an argument and randomness comes from a seed in the
+//! configuration, so that a simulator can drive whole fleets on virtual time.
+
+pub mod ids;
+pub mod limits;
+pub mod wire;

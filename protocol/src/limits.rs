@@ -1,0 +1,78 @@
+//! Every bound of the protocol, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// How often a side that has nothing else to say sends PING.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silence after which a link counts as dead: five heartbeats, so that one lost second is not a lost worker.
+pub const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// A machine that was not stepped for this long cannot judge others' silence and restarts its timers.
+pub const STEP_GAP: Duration = Duration::from_secs(1);
+/// How long a new link may take until the peer's HELLO is in.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// How long a link that closed without BYE keeps its numbers, so that a REPORT under way can settle some of them.
+pub const RETURN_WAIT: Duration = Duration::from_millis(20);
+/// How long a ventilator that takes over waits for all known workers before it sends what it has not located.
+pub const LOCATE_WAIT: Duration = Duration::from_secs(5);
+/// A process that stays away for this long counts as dead even if nobody saw it exit.
+pub const GONE_AFTER: Duration = Duration::from_secs(30);
+/// Pause between a MISSING and the next END.
+pub const END_AGAIN: Duration = Duration::from_secs(5);
+/// A worker without a bound link to the collector for this long gets nothing new, and its numbers go elsewhere.
+pub const UNBOUND_AFTER: Duration = Duration::from_secs(10);
+/// Without a ventilator, and with the collector out of reach, a worker keeps outcomes for this long.
+pub const KEEP_OUTCOMES: Duration = Duration::from_secs(600);
+/// First and longest pause between two dials of one address; it doubles in between, with jitter.
+pub const REDIAL_FIRST: Duration = Duration::from_millis(20);
+/// See [`REDIAL_FIRST`].
+pub const REDIAL_MOST: Duration = Duration::from_secs(2);
+/// First and longest delay before a failed number is tried again; it doubles with each attempt.
+pub const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// See [`RETRY_FIRST`].
+pub const RETRY_MOST: Duration = Duration::from_secs(60);
+
+/// Numbers waiting for a retry; at this many a ventilator sends only retries, so that memory stays bounded.
+pub const WAITING_RETRIES: usize = 65_536;
+/// Worker deaths that a number may be in flight at before it reruns alone.
+pub const DEATHS_BEFORE_ALONE: u32 = 3;
+
+/// The largest number of tasks in one TASKS message: enough that the cost per message vanishes.
+pub const TASKS_PER_MESSAGE: usize = 1_024;
+/// The bytes of payload after which a TASKS message is closed (one task may be larger).
+pub const TASKS_BYTES: usize = 1 << 20;
+/// The largest task payload in bytes, announced in HELLO.
+pub const MAX_PAYLOAD: u64 = 16 << 20;
+/// The largest number of entries in one RESULTS message.
+pub const RESULTS_PER_MESSAGE: usize = 1_024;
+/// The bytes of output after which a RESULTS message is closed (one outcome may be larger).
+pub const RESULTS_BYTES: usize = 1 << 20;
+/// The largest `results.maxBytesPerTask`, in bytes.
+pub const MAX_OUTPUT: u64 = 64 << 20;
+/// The largest message body in bytes that a link lets pass: the largest output, its log tail and the index.
+pub const MAX_MESSAGE: usize = (MAX_OUTPUT as usize) + (2 << 20);
+/// The largest control body (JSON) in bytes.
+pub const MAX_CONTROL: usize = 1 << 20;
+/// Ranges in one piece of STATE, MISSING, HELD or REPORT, so that control bodies stay far below [`MAX_CONTROL`].
+pub const RANGES_PER_PIECE: usize = 8_192;
+/// The tail of stderr that travels with a failure, in bytes.
+pub const LOG_TAIL: usize = 4_096;
+/// Bytes of any name or reason on the wire; longer ones are cut.
+pub const MAX_NAME: usize = 1_024;
+
+/// Tasks a worker holds unfinished at most, over all batches.
+pub const QUEUE_TASKS: u64 = 32_768;
+/// Payload bytes a worker holds unfinished at most.
+pub const QUEUE_BYTES: u64 = 32 << 20;
+/// Outcomes of one batch that a worker keeps unacked at most.
+pub const UNACKED_TASKS: usize = 131_072;
+/// Bytes of outcomes of one batch that a worker keeps unacked before it stops executing.
+pub const UNACKED_BYTES: u64 = 64 << 20;
+/// The work that a worker asks for in advance, as time: long enough to hide round trips, short enough to stay fair.
+pub const CREDIT_AHEAD: Duration = Duration::from_millis(200);
+
+/// Bytes of unacked outcomes that all links of a collector together may send.
+pub const COLLECTOR_BYTES: u64 = 128 << 20;
+/// Links that one process keeps open at most.
+pub const MAX_LINKS: usize = 4_096;
+/// Batches that one process serves at once.
+pub const MAX_BATCHES: usize = 1_024;

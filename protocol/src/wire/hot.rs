@@ -1,0 +1,120 @@
+//! Hot messages: fixed-width binary in network order, payloads end to end in one frame.
+
+use bytes::Bytes;
+
+use crate::ids::{Attempt, Epoch};
+
+/// WANT: how much a ventilator would like to send. Sent when it changes between nothing and something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Raised with each WANT on this link; only credit that echoes the newest one counts.
+    pub serial: u32,
+    /// Tasks that wait to be sent. 0 voids what is unused.
+    pub backlog: u64,
+    /// Tasks sent on this link so far.
+    pub tasks_sent: u64,
+    /// Payload bytes sent on this link so far.
+    pub bytes_sent: u64,
+}
+
+/// CREDIT: how much a worker is ready to take, as totals since the link opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credit {
+    /// Echoes WANT.
+    pub serial: u32,
+    /// Tasks granted on this link so far.
+    pub tasks_granted: u64,
+    /// Payload bytes granted on this link so far.
+    pub bytes_granted: u64,
+    /// The number and attempt that is about to run with nothing beside it.
+    pub alone: Option<(u64, Attempt)>,
+}
+
+/// TASKS: numbers to run, with their payloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// The sender's epoch.
+    pub epoch: Epoch,
+    /// The one task in this message must run with nothing beside it.
+    pub alone: bool,
+    /// These are backup copies of tasks in flight elsewhere.
+    pub backup: bool,
+    /// What to run.
+    pub entries: Vec<TaskEntry>,
+    /// All payloads end to end.
+    pub payloads: Bytes,
+}
+
+/// One task of TASKS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskEntry {
+    /// Which task.
+    pub number: u64,
+    /// Which try.
+    pub attempt: Attempt,
+    /// Bytes of payload.
+    pub length: u32,
+}
+
+/// RESULTS: outcomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Results {
+    /// Counts the RESULTS of this alias on this link, from 1.
+    pub sequence: u64,
+    /// The outcomes.
+    pub entries: Vec<ResultEntry>,
+    /// For each outcome its output, then its log tail, all end to end.
+    pub bytes: Bytes,
+}
+
+/// One outcome of RESULTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultEntry {
+    /// Which task.
+    pub number: u64,
+    /// Which try.
+    pub attempt: Attempt,
+    /// How it went.
+    pub outcome: OutcomeCode,
+    /// The exit code or the signal; 0 where neither applies.
+    pub code: i32,
+    /// When it began, in microseconds since 1970 (UTC).
+    pub start_micros: u64,
+    /// How long it took, in microseconds.
+    pub duration_micros: u64,
+    /// Bytes of output.
+    pub output: u32,
+    /// Bytes of log tail.
+    pub log: u32,
+}
+
+/// How an attempt went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum OutcomeCode {
+    /// It succeeded.
+    Succeeded = 0,
+    /// It ended with an exit code other than 0, or said that it failed.
+    ExitCode = 1,
+    /// A signal ended it.
+    Signal = 2,
+    /// It passed its deadline.
+    DeadlineExceeded = 3,
+    /// Its output was larger than allowed.
+    ResultTooLarge = 4,
+    /// Its payload is larger than a worker takes.
+    PayloadTooLarge = 5,
+    /// The worker died while it ran alone.
+    WorkerLost = 6,
+    /// The executor could not run it.
+    ExecutorError = 7,
+}
+
+/// ACK: RESULTS up to a sequence are disposed of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// All RESULTS of this alias up to this sequence are durable, or need not be.
+    pub sequence: u64,
+    /// Bytes of unacked RESULTS that this link may have under way, all its batches together.
+    pub allowance: u64,
+}

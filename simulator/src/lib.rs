@@ -1,0 +1,1 @@
+//! The three machines together on a seeded network and virtual time.

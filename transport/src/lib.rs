@@ -1,0 +1,1 @@
+//! Links: ZeroMQ DEALER pairs behind a frame guard, with or without mTLS.

@@ -1,0 +1,1 @@
+//! Task sources and the driver of the ventilator machine.

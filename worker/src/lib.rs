@@ -1,0 +1,1 @@
+//! Executors and the driver of the worker machine; also for Rust closures.
