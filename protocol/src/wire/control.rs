@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::text::clipped;
 use crate::ids::{Attempt, BatchUid, Epoch, InstanceId, LogId, ProcessId};
 
 /// Numbers from the first to the second, both included.
@@ -28,9 +29,13 @@ pub struct Hello {
     /// What this party is.
     pub role: Role,
     /// Its name, as people see it.
+    #[serde(serialize_with = "clipped")]
     pub name: String,
     /// Random per process.
     pub process_id: ProcessId,
+    /// How many tasks a worker runs at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
     /// The largest task payload, in bytes, that this party takes.
     pub max_payload: u64,
     /// How often it sends something at least, in milliseconds.
@@ -44,6 +49,7 @@ pub struct Start {
     /// The batch.
     pub uid: BatchUid,
     /// Its name, as people see it.
+    #[serde(serialize_with = "clipped")]
     pub name: String,
     /// The fencing number.
     pub epoch: Epoch,
@@ -207,6 +213,7 @@ pub struct Refused {
     /// The highest epoch known.
     pub epoch: Epoch,
     /// Why, for people.
+    #[serde(serialize_with = "clipped")]
     pub reason: String,
 }
 
@@ -331,7 +338,7 @@ pub enum Ending {
     /// Every number is settled.
     Complete,
     /// Ended early, for this reason.
-    Cancelled(String),
+    Cancelled(#[serde(serialize_with = "clipped")] String),
 }
 
 /// LOST: what a ventilator found out about numbers. The collector echoes it after fsync.
@@ -355,6 +362,7 @@ pub enum Loss {
         /// Which process; each is counted once.
         process_id: ProcessId,
         /// Its name.
+        #[serde(serialize_with = "clipped")]
         worker: String,
         /// Whether the only number ran alone, with nothing beside it.
         alone: bool,
@@ -369,6 +377,7 @@ pub enum Loss {
         /// Its attempt.
         attempt: Attempt,
         /// Why.
+        #[serde(serialize_with = "clipped")]
         reason: String,
     },
 }
@@ -403,6 +412,7 @@ pub struct Cancel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spans: Option<Vec<Span>>,
     /// Why.
+    #[serde(serialize_with = "clipped")]
     pub reason: String,
 }
 
@@ -445,6 +455,7 @@ pub struct Bye {
     /// Why, for programs.
     pub code: ByeCode,
     /// Why, for people.
+    #[serde(serialize_with = "clipped")]
     pub reason: String,
 }
 

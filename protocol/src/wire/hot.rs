@@ -45,6 +45,16 @@ pub struct Tasks {
     pub payloads: Bytes,
 }
 
+impl Tasks {
+    /// Each task with its payload, which shares memory with the message.
+    pub fn pieces(&self) -> impl Iterator<Item = (TaskEntry, Bytes)> {
+        let mut rest = self.payloads.clone();
+        self.entries
+            .iter()
+            .map(move |&entry| (entry, take(&mut rest, entry.length)))
+    }
+}
+
 /// One task of TASKS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskEntry {
@@ -65,6 +75,22 @@ pub struct Results {
     pub entries: Vec<ResultEntry>,
     /// For each outcome its output, then its log tail, all end to end.
     pub bytes: Bytes,
+}
+
+impl Results {
+    /// Each outcome with its output and its log tail, which share memory with the message.
+    pub fn pieces(&self) -> impl Iterator<Item = (ResultEntry, Bytes, Bytes)> {
+        let mut rest = self.bytes.clone();
+        self.entries
+            .iter()
+            .map(move |&entry| (entry, take(&mut rest, entry.output), take(&mut rest, entry.log)))
+    }
+}
+
+/// Cuts the next piece off. In a decoded message the lengths add up; in another one a piece may come out short.
+fn take(rest: &mut Bytes, length: u32) -> Bytes {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    rest.split_to(length.min(rest.len()))
 }
 
 /// One outcome of RESULTS.
@@ -108,6 +134,22 @@ pub enum OutcomeCode {
     WorkerLost = 6,
     /// The executor could not run it.
     ExecutorError = 7,
+}
+
+impl OutcomeCode {
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Succeeded,
+            1 => Self::ExitCode,
+            2 => Self::Signal,
+            3 => Self::DeadlineExceeded,
+            4 => Self::ResultTooLarge,
+            5 => Self::PayloadTooLarge,
+            6 => Self::WorkerLost,
+            7 => Self::ExecutorError,
+            _ => return None,
+        })
+    }
 }
 
 /// ACK: RESULTS up to a sequence are disposed of.

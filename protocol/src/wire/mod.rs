@@ -1,10 +1,20 @@
 //! HARMONY/1 on the wire: messages as plain types, and their bytes. `docs/protocol.md` is the specification.
 
+mod binary;
+mod check;
+mod codec;
 mod control;
+mod error;
+mod header;
 mod hot;
+mod text;
 
+pub use codec::{decode, encode};
 pub use control::*;
+pub use error::WireError;
+pub use header::{HEADER_BYTES, Kind, VERSION};
 pub use hot::*;
+pub use text::clip;
 
 use bytes::Bytes;
 
