@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use harmony_protocol::wire::{Kind, decode, encode};
 
+mod hex;
 mod samples;
 
 fn folder() -> PathBuf {
@@ -17,7 +18,7 @@ fn messages_are_their_golden_bytes() {
     for (name, (alias, message)) in samples::all() {
         let path = folder().join(name).with_extension("hex");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let golden = samples::hex::frames(&text).unwrap_or_else(|| panic!("{} is not in the format", path.display()));
+        let golden = hex::frames(&text).unwrap_or_else(|| panic!("{} is not in the format", path.display()));
         assert_eq!(encode(alias, &message), golden, "encoding {name}");
         let decoded = decode(&golden).unwrap_or_else(|error| panic!("decoding {name}: {error}"));
         assert_eq!(decoded, (alias, message), "decoding {name}");

@@ -5,7 +5,7 @@ use super::{
     Refused, Report, Retry, Return, Span, Start, State, StateBody, WireError,
 };
 use crate::ids::Attempt;
-use crate::limits::{MAX_BATCHES, MAX_NAME, RANGES_PER_PIECE};
+use crate::limits::{MAX_BATCHES, MAX_CONTROL, MAX_NAME, RANGES_PER_PIECE};
 
 /// A control body that knows its own limits.
 pub(super) trait Check {
@@ -35,8 +35,7 @@ impl Check for Start {
         text(kind, "work.collector", &work.collector)?;
         match &work.executor {
             Executor::Exec { command } | Executor::Process { command, .. } => {
-                // Its length is bounded by the body's.
-                count(kind, "words of command", command.len(), 1, usize::MAX)
+                count(kind, "words of command", command.len(), 1, MAX_CONTROL)
             }
             Executor::Library => Ok(()),
         }

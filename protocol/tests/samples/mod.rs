@@ -10,8 +10,6 @@ use harmony_protocol::wire::{
 };
 use uuid::Uuid;
 
-pub(crate) mod hex;
-
 /// The alias of all samples that concern a batch.
 const ALIAS: Alias = 7;
 const UID: BatchUid = BatchUid(Uuid::from_u128(0x0192_7f3a_5b00_7000_8000_0000_0000_0001));
