@@ -12,7 +12,7 @@ const ACK_BYTES: usize = 16;
 /// What stands before the records of TASKS and of RESULTS.
 const INDEX_HEAD_BYTES: usize = 16;
 const TASK_BYTES: usize = 16;
-const RESULT_BYTES: usize = 48;
+pub(super) const RESULT_BYTES: usize = 48;
 
 const ALONE: u32 = 1;
 const BACKUP: u32 = 2;
@@ -134,7 +134,7 @@ pub(super) fn decode_tasks([index, payloads]: &[Bytes; 2]) -> Result<Tasks, Wire
     })
 }
 
-pub(super) fn encode_results(results: &Results) -> Bytes {
+pub(crate) fn encode_results(results: &Results) -> Bytes {
     let mut out = Vec::with_capacity(INDEX_HEAD_BYTES + results.entries.len() * RESULT_BYTES);
     out.put_u64(results.sequence);
     out.put_u32(0);
@@ -153,7 +153,7 @@ pub(super) fn encode_results(results: &Results) -> Bytes {
     out.into()
 }
 
-pub(super) fn decode_results([index, bytes]: &[Bytes; 2]) -> Result<Results, WireError> {
+pub(crate) fn decode_results([index, bytes]: &[Bytes; 2]) -> Result<Results, WireError> {
     let kind = Kind::Results;
     let (sequence, _, records) = split::<RESULT_BYTES>(kind, index, "outcomes", limits::RESULTS_PER_MESSAGE)?;
     let mut entries = Vec::with_capacity(records.len());

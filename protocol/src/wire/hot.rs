@@ -2,29 +2,30 @@
 
 use bytes::Bytes;
 
+use super::binary::RESULT_BYTES;
 use crate::ids::{Attempt, Epoch};
 
 /// WANT: how much a ventilator would like to send. Sent when it changes between nothing and something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
-    /// Raised with each WANT on this link; only credit that echoes the newest one counts.
+    /// Raised with each WANT under this alias; only credit that echoes the newest one counts.
     pub serial: u32,
     /// Tasks that wait to be sent. 0 voids what is unused.
     pub backlog: u64,
-    /// Tasks sent on this link so far.
+    /// Tasks sent under this alias so far.
     pub tasks_sent: u64,
-    /// Payload bytes sent on this link so far.
+    /// Payload bytes sent under this alias so far.
     pub bytes_sent: u64,
 }
 
-/// CREDIT: how much a worker is ready to take, as totals since the link opened.
+/// CREDIT: how much a worker is ready to take, as totals since START.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credit {
     /// Echoes WANT.
     pub serial: u32,
-    /// Tasks granted on this link so far.
+    /// Tasks granted under this alias so far.
     pub tasks_granted: u64,
-    /// Payload bytes granted on this link so far.
+    /// Payload bytes granted under this alias so far.
     pub bytes_granted: u64,
     /// The number and attempt that is about to run with nothing beside it.
     pub alone: Option<(u64, Attempt)>,
@@ -84,6 +85,13 @@ impl Results {
         self.entries
             .iter()
             .map(move |&entry| (entry, take(&mut rest, entry.output), take(&mut rest, entry.log)))
+    }
+}
+
+impl Results {
+    /// What this message counts for in allowances and budgets, in bytes.
+    pub fn weight(&self) -> u64 {
+        (self.bytes.len() + self.entries.len() * RESULT_BYTES) as u64
     }
 }
 
