@@ -17,11 +17,13 @@ enum Step {
 }
 
 fn number() -> impl Strategy<Value = u64> {
-    // Three neighbourhoods: the start, a border between two containers, and the border between two bitmaps.
+    // The start, often its very first numbers so that the mark moves, a border between two containers, and the border
+    // between two bitmaps.
     prop_oneof![
+        0..3_u64,
         0..SMALL,
         65_400..65_400 + SMALL,
-        (1 << 32) - SMALL / 2..(1_u64 << 32) + SMALL / 2
+        (1 << 32) - SMALL / 2..(1_u64 << 32) + SMALL / 2,
     ]
 }
 
