@@ -1,1 +1,21 @@
-//! HarmonyBatch: types, defaults and validation. What the YAML means.
+//! `HarmonyBatch`: types, defaults and validation. What the YAML means, for the operator and the command line alike.
+//!
+//! [`spec`] holds the custom resource as it is written. [`parse`] turns a file into a [`ValidatedBatch`], the single
+//! input of everything downstream, or into an [`InvalidBatch`] that names every problem with its place. The schema that
+//! a file is checked against is the one that the API server gets from [`crd_yaml`], so both refuse the same files.
+
+mod batch;
+mod crd;
+pub mod limits;
+mod node;
+mod parse;
+mod problem;
+mod shape;
+mod size;
+pub mod spec;
+mod validate;
+
+pub use batch::{BatchName, Command, Executor, Tasks, ValidatedBatch};
+pub use crd::crd_yaml;
+pub use parse::parse;
+pub use problem::{FieldPath, InvalidBatch, Place, Problem};

@@ -1,0 +1,136 @@
+//! The validated batch: the single input of everything that runs one.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harmony_protocol::wire;
+use url::Url;
+
+/// A batch that is valid, with all defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedBatch {
+    /// The batch's name.
+    pub name: BatchName,
+    /// N as the batch states it; if it does not, the source of the tasks tells it.
+    pub completions: Option<u64>,
+    /// Workers, at least 1.
+    pub parallelism: u32,
+    /// Tasks at once in one worker, at least 1.
+    pub slots_per_worker: u32,
+    /// A task fails for good when attempt `backoff_limit_per_index + 1` is charged.
+    pub backoff_limit_per_index: u32,
+    /// The batch ends early once more tasks than this have failed.
+    pub max_failed_indexes: Option<u64>,
+    /// The batch ends early after this time.
+    pub active_deadline: Option<Duration>,
+    /// The longest single attempt.
+    pub active_deadline_per_index: Option<Duration>,
+    /// The largest output of one task, in bytes.
+    pub max_bytes_per_task: u64,
+    /// Where the tasks come from.
+    pub tasks: Tasks,
+    /// How a task is run.
+    pub executor: Executor,
+    /// The fields that are there and have an effect only on Kubernetes, as paths.
+    pub ignored: Vec<String>,
+}
+
+/// The name of a batch: a DNS-1123 subdomain, so it is also safe as a file name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BatchName(String);
+
+impl BatchName {
+    /// The longest name in characters, as for every Kubernetes resource.
+    pub const MAX: usize = 253;
+
+    /// Checks a name.
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = (1..=Self::MAX).contains(&name.len()) && name.split('.').all(is_label);
+        fits.then(|| Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BatchName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+}
+
+/// Where the tasks come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// A task's payload is its number in decimal; `completions` says how many.
+    Range,
+    /// The payloads themselves.
+    Items(Vec<String>),
+    /// The lines of a file. A relative path starts at the folder of the file that holds the batch.
+    Path(PathBuf),
+    /// The lines behind an http or https address.
+    Url(Url),
+}
+
+/// How a task is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// One process per task.
+    Exec(Command),
+    /// A warm process per slot.
+    Process {
+        /// What to start.
+        command: Command,
+        /// How it tells tasks and answers apart.
+        framing: wire::Framing,
+    },
+    /// The user's own worker program, started in place of `harmony worker`.
+    Library(Command),
+}
+
+impl Executor {
+    /// The program that this executor starts.
+    pub fn command(&self) -> &Command {
+        match self {
+            Self::Exec(command) | Self::Process { command, .. } | Self::Library(command) => command,
+        }
+    }
+
+    /// What START tells a worker.
+    pub fn wire(&self) -> wire::Executor {
+        match self {
+            Self::Exec(command) => wire::Executor::Exec {
+                command: command.to_vec(),
+            },
+            Self::Process { command, framing } => wire::Executor::Process {
+                command: command.to_vec(),
+                framing: *framing,
+            },
+            Self::Library(_) => wire::Executor::Library,
+        }
+    }
+}
+
+/// A program and its arguments, none with a zero byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The program: a path, or a name to look up in PATH. Not empty.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Command {
+    /// Program and arguments in one list.
+    pub fn to_vec(&self) -> Vec<String> {
+        [&self.program].into_iter().chain(&self.arguments).cloned().collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! The bounds of every field, each with its unit and its reason.
+
+use harmony_protocol::limits;
+
+/// Bytes of a file with a batch: the API server refuses larger objects, so a larger file could not run there either.
+pub const MAX_FILE: usize = 1_572_864;
+/// Problems named in one answer; more only scroll the first ones away.
+pub const MAX_PROBLEMS: usize = 50;
+/// Tasks of a batch: far above what a fleet finishes in a year, and exact in JSON.
+pub const MAX_COMPLETIONS: u64 = 1_000_000_000_000;
+/// Workers of a batch: each holds a link to the collector, which keeps 4,096 and needs some for ventilators.
+pub const MAX_PARALLELISM: u32 = 4_000;
+/// Tasks that run at once in one worker, each with a process or a thread of its own.
+pub const MAX_SLOTS: u32 = 1_024;
+/// Retries of one number; with the longest delay between two of them this is two months of trying.
+pub const MAX_BACKOFF: u32 = 100_000;
+/// Seconds of any deadline: ten years, so that no sum of times overflows.
+pub const MAX_SECONDS: u64 = 315_360_000;
+/// Bytes of one task's output if the batch does not say: 16Mi.
+pub const DEFAULT_OUTPUT: u64 = 16 << 20;
+/// The largest bytes of one task's output that a batch may ask for.
+pub const MAX_OUTPUT: u64 = limits::MAX_OUTPUT;
+/// Entries of `tasks.items`: more belong into a file, one per line.
+pub const MAX_ITEMS: usize = 65_536;
+/// Characters of one entry of `tasks.items`.
+pub const MAX_ITEM: usize = 65_536;
+/// Entries of a command.
+pub const MAX_COMMAND: usize = 1_024;
+/// Characters of one entry of a command: Linux refuses arguments of 128 KiB, and a character has up to four bytes.
+pub const MAX_ARGUMENT: usize = 32_767;
+/// Bytes of a whole command, so that START stays far below the largest control message even if each is escaped.
+pub const MAX_COMMAND_BYTES: usize = 131_072;
+/// Characters of a path: Linux's `PATH_MAX`.
+pub const MAX_PATH: usize = 4_096;
+/// Characters of a URL: what web servers commonly take.
+pub const MAX_URL: usize = 8_192;
