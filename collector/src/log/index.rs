@@ -1,0 +1,149 @@
+//! Which record of a segment settles which numbers, in memory: the index of the segment that is being written.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::frame::Placed;
+
+/// Consecutive numbers that consecutive entries of one record settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) placed: Placed,
+    /// Where the record begins in its segment.
+    pub(super) offset: u64,
+}
+
+impl Run {
+    pub(super) fn number(&self) -> u64 {
+        self.placed.number
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.placed.end()
+    }
+
+    /// The part that settles numbers below this one.
+    pub(super) fn before(&self, number: u64) -> Option<Self> {
+        let count = number
+            .min(self.end())
+            .checked_sub(self.number())
+            .filter(|count| *count > 0)?;
+        Some(Self {
+            placed: Placed {
+                count: narrow(count),
+                ..self.placed
+            },
+            ..*self
+        })
+    }
+
+    /// The part that settles numbers from this one on.
+    pub(super) fn from(&self, number: u64) -> Option<Self> {
+        let skipped = number.saturating_sub(self.number());
+        let count = u64::from(self.placed.count)
+            .checked_sub(skipped)
+            .filter(|count| *count > 0)?;
+        let placed = Placed {
+            number: self.number() + skipped,
+            count: narrow(count),
+            entry: self.placed.entry.saturating_add(narrow(skipped)),
+        };
+        Some(Self { placed, ..*self })
+    }
+
+    /// The entry that settles this number.
+    pub(super) fn entry(&self, number: u64) -> u32 {
+        self.placed
+            .entry
+            .saturating_add(narrow(number.saturating_sub(self.number())))
+    }
+}
+
+/// A part of a run's count, so that it always fits.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The runs of one segment, by number, without overlap: where two records settle one number the later one counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RunIndex {
+    runs: BTreeMap<u64, Run>,
+}
+
+impl RunIndex {
+    /// Enters what a record settles.
+    pub(super) fn insert(&mut self, placed: &[Placed], offset: u64) {
+        for placed in placed {
+            self.enter(Run {
+                placed: *placed,
+                offset,
+            });
+        }
+    }
+
+    /// Enters runs that are known to lie apart, or else the later ones count.
+    pub(super) fn extend(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            self.enter(run);
+        }
+    }
+
+    fn enter(&mut self, run: Run) {
+        self.make_room(run.number(), run.end());
+        self.runs.insert(run.number(), run);
+    }
+
+    /// Takes these numbers out of the runs that hold them.
+    fn make_room(&mut self, from: u64, to: u64) {
+        while let Some((&start, &old)) = self.runs.range(..to).next_back().filter(|(_, old)| old.end() > from) {
+            self.runs.remove(&start);
+            if let Some(rest) = old.from(to) {
+                self.runs.insert(rest.number(), rest);
+            }
+            if let Some(rest) = old.before(from) {
+                self.runs.insert(rest.number(), rest);
+            }
+        }
+    }
+
+    /// Takes these numbers of the record at this offset out.
+    pub(super) fn remove(&mut self, offset: u64, numbers: &Range<u64>) {
+        let held = self.from(numbers.start).take_while(|run| run.number() < numbers.end);
+        let mine: Vec<Run> = held.filter(|run| run.offset == offset).collect();
+        for run in mine {
+            self.make_room(run.number().max(numbers.start), run.end().min(numbers.end));
+        }
+    }
+
+    /// Takes out every run of which this says no.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Run) -> bool) {
+        self.runs.retain(|_, run| keep(run));
+    }
+
+    /// The run that settles this number.
+    pub(super) fn find(&self, number: u64) -> Option<Run> {
+        let (_, run) = self.runs.range(..=number).next_back()?;
+        Some(*run).filter(|run| run.end() > number)
+    }
+
+    /// The runs that settle numbers from this one on, in order.
+    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = Run> {
+        let first = self.find(number).map_or(number, |run| run.number());
+        self.runs.range(first..).map(|(_, run)| *run)
+    }
+
+    /// All runs, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Run> {
+        self.runs.values().copied()
+    }
+
+    /// The lowest number and the one after the highest; nothing is below nothing.
+    pub(super) fn bounds(&self) -> (u64, u64) {
+        let first = self.runs.first_key_value().map_or(u64::MAX, |(number, _)| *number);
+        (first, self.runs.last_key_value().map_or(0, |(_, run)| run.end()))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
+    }
+}

@@ -1,0 +1,239 @@
+//! What the writer, the syncer and the readers of a log have in common.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::cache::FileCache;
+use super::disk::{Disk, DiskFile};
+use super::frame::Seed;
+use super::index::{Run, RunIndex};
+use super::index_file::{self, IndexFile, Summary};
+use super::scan::Scanner;
+use super::segment::{self, index_path, segment_path};
+use super::{Identity, LogConfig, LogError, Position};
+
+/// A segment that is not written any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealed {
+    pub(super) number: u32,
+    /// The sequence of its first record.
+    pub(super) first: u64,
+    /// Bytes.
+    pub(super) length: u64,
+    pub(super) index: Summary,
+}
+
+/// The segment that is written.
+pub(super) struct Active {
+    pub(super) number: u32,
+    pub(super) first: u64,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Where the next record goes, in bytes.
+    pub(super) length: u64,
+    /// The sequence of the next record.
+    pub(super) sequence: u64,
+    pub(super) index: RunIndex,
+}
+
+impl Active {
+    pub(super) fn position(&self) -> Position {
+        Position {
+            sequence: self.sequence,
+            segment: self.number,
+            offset: self.length,
+        }
+    }
+}
+
+/// All segments, the sealed ones by number.
+pub(super) struct Catalog {
+    pub(super) sealed: Vec<Sealed>,
+    pub(super) active: Active,
+}
+
+impl Catalog {
+    pub(super) fn sealed(&self, number: u32) -> Option<Sealed> {
+        let at = self.sealed.binary_search_by_key(&number, |sealed| sealed.number).ok()?;
+        self.sealed.get(at).copied()
+    }
+
+    /// The numbers of all segments, and the lowest task number that each may settle.
+    pub(super) fn segments(&self) -> Vec<(u32, u64)> {
+        let sealed = self.sealed.iter().map(|sealed| (sealed.number, sealed.index.first));
+        sealed
+            .chain([(self.active.number, self.active.index.bounds().0)])
+            .collect()
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) identity: Identity,
+    pub(super) config: LogConfig,
+    pub(super) catalog: RwLock<Catalog>,
+    pub(super) files: FileCache,
+    /// How far the log is durable.
+    pub(super) synced: Mutex<Position>,
+    /// Held during an fsync of a segment: two at once on one file could each see only half of its errors.
+    pub(super) sync_gate: Mutex<()>,
+    /// Held while checkpoints are written; their sequences, in order.
+    pub(super) checkpoints: Mutex<Vec<u64>>,
+    /// Held while an index is written anew.
+    pub(super) repair: Mutex<()>,
+    pub(super) failed: AtomicBool,
+    /// Keeps other processes out for as long as anything of this log is alive.
+    pub(super) _lock: Box<dyn Any + Send + Sync>,
+}
+
+impl Shared {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn seed(&self, segment: u32) -> Seed {
+        Seed::new(self.identity.log, segment)
+    }
+
+    /// Refuses when an earlier failure has left the disk in doubt.
+    pub(super) fn usable(&self) -> Result<(), LogError> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(LogError::Failed { dir: self.dir.clone() });
+        }
+        Ok(())
+    }
+
+    /// Notes a fatal error, after which the log takes nothing more.
+    pub(super) fn note(&self, error: LogError) -> LogError {
+        if error.is_fatal() {
+            self.failed.store(true, Ordering::SeqCst);
+        }
+        error
+    }
+
+    /// Makes the newest segment durable as far as it is written now. Older ones are durable since they were sealed.
+    pub(super) fn sync(&self) -> Result<Position, LogError> {
+        let _gate = self.sync_gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.usable()?;
+        let (file, at) = {
+            let catalog = self.read();
+            (Arc::clone(&catalog.active.file), catalog.active.position())
+        };
+        file.sync().map_err(|source| {
+            // Also when only room is missing: what the file holds now is unknown, and a second fsync would lie.
+            self.failed.store(true, Ordering::SeqCst);
+            LogError::Io {
+                action: "sync",
+                path: segment_path(&self.dir, at.segment),
+                source,
+            }
+        })?;
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        *synced = at.max(*synced);
+        Ok(at)
+    }
+
+    /// The file of a segment, its first sequence, and how far it is written.
+    pub(super) fn segment(&self, number: u32) -> Result<(Arc<dyn DiskFile>, u64, u64), LogError> {
+        let sealed = {
+            let catalog = self.read();
+            let active = &catalog.active;
+            if active.number == number {
+                return Ok((Arc::clone(&active.file), active.first, active.length));
+            }
+            catalog.sealed(number)
+        };
+        let path = segment_path(&self.dir, number);
+        let Some(sealed) = sealed else {
+            return Err(LogError::Damaged { path, offset: 0 });
+        };
+        let file = self
+            .files
+            .open(&*self.disk, &path)
+            .map_err(|source| LogError::io("open", &path, source))?;
+        Ok((file, sealed.first, sealed.length))
+    }
+
+    /// Reads a segment from its first record on.
+    pub(super) fn scan(&self, number: u32) -> Result<Scanner, LogError> {
+        let (file, first, length) = self.segment(number)?;
+        let path = segment_path(&self.dir, number);
+        Ok(Scanner::new(
+            file,
+            path,
+            self.seed(number),
+            (segment::HEADER, first),
+            length,
+        ))
+    }
+
+    /// Runs of a segment that settle numbers from this one on, in order; none only if there are none.
+    pub(super) fn runs(&self, segment: u32, number: u64) -> Result<Vec<Run>, LogError> {
+        /// Runs copied from the newest segment at once, so that the writer waits only briefly.
+        const AT_ONCE: usize = 256;
+        {
+            let catalog = self.read();
+            if catalog.active.number == segment {
+                return Ok(catalog.active.index.from(number).take(AT_ONCE).collect());
+            }
+        }
+        self.with_index(segment, |index| index.from(number))
+    }
+
+    /// Asks the index of a sealed segment, and writes it anew if it is lost or damaged.
+    pub(super) fn with_index<T>(
+        &self,
+        segment: u32,
+        ask: impl Fn(&IndexFile) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        match self.index(segment).and_then(|index| ask(&index)) {
+            Err(LogError::Damaged { .. } | LogError::Io { .. }) => {
+                self.rebuild(segment)?;
+                ask(&self.index(segment)?)
+            }
+            answer => answer,
+        }
+    }
+
+    fn index(&self, segment: u32) -> Result<IndexFile, LogError> {
+        let path = index_path(&self.dir, segment);
+        let sealed = self.read().sealed(segment);
+        let Some(sealed) = sealed else {
+            return Err(LogError::Damaged { path, offset: 0 });
+        };
+        let file = self
+            .files
+            .open(&*self.disk, &path)
+            .map_err(|source| LogError::io("open", &path, source))?;
+        Ok(IndexFile {
+            file,
+            path,
+            seed: self.seed(segment),
+            summary: sealed.index,
+        })
+    }
+
+    /// Writes the index of a sealed segment anew, from the records of the segment that are whole.
+    pub(super) fn rebuild(&self, segment: u32) -> Result<(), LogError> {
+        let _repair = self.repair.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scanner = self.scan(segment)?;
+        let mut index = RunIndex::default();
+        while let Some(frame) = scanner.next()? {
+            index.insert(frame.placed, frame.offset);
+        }
+        let place = (segment, scanner.offset());
+        let summary = index_file::write(&*self.disk, &self.dir, self.identity.log, place, &index)?;
+        self.files.forget(&index_path(&self.dir, segment));
+        let mut catalog = self.write();
+        if let Some(sealed) = catalog.sealed.iter_mut().find(|sealed| sealed.number == segment) {
+            sealed.index = summary;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The log of a batch, on a disk in memory and on a real one.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests"
+)]
+
+#[path = "log/model.rs"]
+mod model;
+#[path = "log/round_trip.rs"]
+mod round_trip;
