@@ -94,7 +94,6 @@ impl Scanner {
         Ok(Some(Frame {
             offset,
             end: self.offset,
-            sequence: header.sequence,
             payload,
             placed: &self.placed,
         }))
