@@ -1,1 +1,3 @@
 //! Executors and the driver of the worker machine; also for Rust closures.
+
+pub mod executor;
