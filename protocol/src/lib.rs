@@ -4,7 +4,15 @@
 //! gives outputs by `poll_output`; the clock is always an argument and randomness comes from a seed in the
 //! configuration, so that a simulator can drive whole fleets on virtual time.
 
+pub mod collector;
+mod dialler;
 pub mod ids;
 pub mod limits;
+mod session;
 pub mod set;
+pub mod spans;
+pub mod ventilator;
 pub mod wire;
+pub mod worker;
+
+pub use session::{Identity, LinkOutput, VERSIONS};

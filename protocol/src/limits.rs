@@ -71,8 +71,26 @@ pub const UNACKED_BYTES: u64 = 64 << 20;
 pub const CREDIT_AHEAD: Duration = Duration::from_millis(200);
 
 /// Bytes of unacked outcomes that all links of a collector together may send.
-pub const COLLECTOR_BYTES: u64 = 128 << 20;
+pub const COLLECTOR_BYTES: u64 = 192 << 20;
 /// Links that one process keeps open at most.
 pub const MAX_LINKS: usize = 4_096;
 /// Batches that one process serves at once.
 pub const MAX_BATCHES: usize = 1_024;
+/// The highest N: numbers stay clear of the end of the range, so that sums of them cannot overflow.
+pub const MAX_NUMBERS: u64 = 1 << 62;
+/// Worker deaths, and numbers that they put at risk, that a batch remembers; beyond it a death costs nobody anything.
+pub const LOSSES_KEPT: usize = 65_536;
+/// Group commit: how long the first record waits for company.
+pub const COMMIT_WITHIN: Duration = Duration::from_millis(5);
+/// Group commit: the bytes at which it does not wait any longer.
+pub const COMMIT_BYTES: u64 = 4 << 20;
+/// Bytes of records between two checkpoints, so that a restart replays little.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Pause before a record that found no room on the disk is written again.
+pub const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
+/// The smallest allowance of a link, in bytes, however many links there are.
+pub const ALLOWANCE_LEAST: u64 = 64 << 10;
+/// Comparisons of duplicates with what is recorded that wait at once; beyond it duplicates are counted, not compared.
+pub const COMPARISONS: usize = 64;
+/// How long a worker that leaves waits for its last outcomes to be acked.
+pub const FLUSH_WITHIN: Duration = Duration::from_secs(5);

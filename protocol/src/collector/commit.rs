@@ -1,0 +1,235 @@
+//! Group commit: records are appended as they come, made durable together, and only then do their effects leave.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::record::{Record, Settled};
+use crate::ids::{Alias, LinkId};
+use crate::limits::{CHECKPOINT_BYTES, COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE};
+use crate::wire::{Message, Retry, Span, State};
+
+/// What may be said once everything appended before it is durable.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Ack {
+        link: LinkId,
+        alias: Alias,
+        sequence: u64,
+    },
+    Delta(Delta),
+    /// To one link.
+    Send {
+        link: LinkId,
+        alias: Alias,
+        message: Message,
+    },
+    /// The answer to START. From its last piece on, the ventilator gets reports.
+    State {
+        link: LinkId,
+        alias: Alias,
+        pieces: Vec<State>,
+    },
+    /// To all ventilators of the batch.
+    Announce(Message),
+}
+
+/// What changed, for REPORT.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    pub(crate) succeeded: Vec<Span>,
+    pub(crate) failed: Vec<Span>,
+    pub(crate) retries: Vec<Retry>,
+}
+
+impl Delta {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.succeeded.is_empty() && self.failed.is_empty() && self.retries.is_empty()
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.succeeded.extend(other.succeeded);
+        self.failed.extend(other.failed);
+        self.retries.extend(other.retries);
+    }
+}
+
+/// What the log is to do.
+#[derive(Debug)]
+pub(crate) enum Write {
+    Append {
+        sequence: u64,
+        pieces: Vec<Bytes>,
+        settled: Vec<Settled>,
+    },
+    Sync {
+        sequence: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Pending {
+    sequence: u64,
+    pieces: Vec<Bytes>,
+    settled: Vec<Settled>,
+    bytes: u64,
+}
+
+/// The records of one batch on their way to the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    /// The sequence of the newest record; records are counted from 1 since the log was opened.
+    newest: u64,
+    /// The newest record that was handed to the log.
+    appended: u64,
+    synced: u64,
+    /// Kept until synced, since a full disk may refuse them. Bounded by the collector's allowances.
+    pending: VecDeque<Pending>,
+    effects: VecDeque<(u64, Effect)>,
+    syncing: Option<u64>,
+    /// When the oldest record that no sync covers was appended.
+    waiting_since: Option<Instant>,
+    waiting_bytes: u64,
+    checkpoint_bytes: u64,
+    /// The last write found no room, and until when no other is tried.
+    full: bool,
+    pause: Option<Instant>,
+}
+
+impl Commit {
+    /// Takes a record in.
+    pub(crate) fn push(&mut self, now: Instant, record: &Record) {
+        self.newest += 1;
+        let pieces = record.encode();
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.waiting_since.get_or_insert(now);
+        self.waiting_bytes += bytes;
+        self.checkpoint_bytes += bytes;
+        self.pending.push_back(Pending {
+            sequence: self.newest,
+            pieces,
+            settled: record.settled(),
+            bytes,
+        });
+    }
+
+    /// Lets an effect wait for all records taken in so far.
+    pub(crate) fn defer(&mut self, effect: Effect) {
+        self.effects.push_back((self.newest, effect));
+    }
+
+    /// What the log is to do next.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Write> {
+        if self.pause.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.pause = None;
+        if self.appended < self.newest {
+            self.appended += 1;
+            let offset = usize::try_from(self.appended - self.synced - 1).unwrap_or(usize::MAX);
+            let pending = self.pending.get(offset)?;
+            return Some(Write::Append {
+                sequence: pending.sequence,
+                pieces: pending.pieces.clone(),
+                settled: pending.settled.clone(),
+            });
+        }
+        let due = self.sync_due()?;
+        if self.syncing.is_some() || due > now {
+            return None;
+        }
+        self.waiting_since = None;
+        self.waiting_bytes = 0;
+        self.syncing = Some(self.appended);
+        Some(Write::Sync {
+            sequence: self.appended,
+        })
+    }
+
+    fn sync_due(&self) -> Option<Instant> {
+        let since = self.waiting_since?;
+        Some(if self.waiting_bytes >= COMMIT_BYTES {
+            since
+        } else {
+            since + COMMIT_WITHIN
+        })
+    }
+
+    /// Whether a checkpoint of the state as of the newest record is worth its cost. Asked right after a record was taken in.
+    pub(crate) fn wants_checkpoint(&mut self) -> Option<u64> {
+        (self.checkpoint_bytes >= CHECKPOINT_BYTES).then(|| {
+            self.checkpoint_bytes = 0;
+            self.newest
+        })
+    }
+
+    /// Everything up to this record is durable.
+    pub(crate) fn synced(&mut self, sequence: u64) {
+        self.synced = self.synced.max(sequence.min(self.appended));
+        self.syncing = None;
+        while self
+            .pending
+            .front()
+            .is_some_and(|pending| pending.sequence <= self.synced)
+        {
+            self.pending.pop_front();
+        }
+    }
+
+    /// The disk is full: this record and all after it were not written. They are written again after a pause.
+    pub(crate) fn disk_full(&mut self, now: Instant, sequence: u64) {
+        if sequence <= self.synced || sequence > self.appended {
+            return;
+        }
+        self.appended = sequence - 1;
+        self.full = true;
+        self.pause = Some(now + DISK_FULL_PAUSE);
+        self.waiting_since.get_or_insert(now);
+        self.waiting_bytes = self.pending.iter().map(|pending| pending.bytes).sum();
+    }
+
+    /// Whether the last write found no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// A record was written after the disk had been full.
+    pub(crate) fn clear_full(&mut self) {
+        self.full = false;
+    }
+
+    /// The next effect whose records are durable.
+    pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
+        let (sequence, _) = self.effects.front()?;
+        if *sequence > self.synced {
+            return None;
+        }
+        self.effects.pop_front().map(|(_, effect)| effect)
+    }
+
+    /// Whether everything taken in is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.synced == self.newest
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        match self.pause {
+            Some(until) => Some(until),
+            None if self.syncing.is_some() => None,
+            None => self.sync_due(),
+        }
+    }
+
+    pub(crate) fn sanity_check(&self) {
+        assert!(
+            self.synced <= self.appended && self.appended <= self.newest,
+            "sequences out of order"
+        );
+        assert_eq!(
+            self.pending.len() as u64,
+            self.newest - self.synced,
+            "a record was dropped before it was durable"
+        );
+    }
+}

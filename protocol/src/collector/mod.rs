@@ -1,0 +1,863 @@
+//! The collector machine: records outcomes durably, knows what is missing, and is the arbiter of attempts, done and failed.
+//!
+//! Inputs are `handle_*`, outputs `poll_output`. What depends on durability leaves only after [`Collector::handle_synced`]:
+//! records first, then acks and reports, as raft-rs orders persistence before messages.
+
+mod allowance;
+mod batch;
+mod commit;
+mod record;
+mod state;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
+pub use state::{BatchState, CheckpointError};
+
+use self::allowance::Allowances;
+use self::batch::{Batch, Client};
+use self::commit::{Delta, Effect, Write};
+use crate::ids::{Alias, BatchUid, Epoch, LinkId, LogId};
+use crate::limits::{COLLECTOR_BYTES, COMPARISONS, MAX_BATCHES, QUEUE_TASKS, UNACKED_TASKS};
+use crate::session::{Identity, LinkOutput, Received, Sessions};
+use crate::wire::{
+    Ack, ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Span, Start,
+};
+
+/// What a collector is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is.
+    pub identity: Identity,
+    /// Bytes of unacked outcomes that all links together may send.
+    pub memory: u64,
+    /// One moment on both clocks: the monotonic one, and microseconds since 1970.
+    pub clock: (Instant, u64),
+}
+
+impl Config {
+    /// The usual limits.
+    pub fn new(identity: Identity, clock: (Instant, u64)) -> Self {
+        Self {
+            identity,
+            memory: COLLECTOR_BYTES,
+            clock,
+        }
+    }
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Something on a link.
+    Link(LinkOutput),
+    /// Open the log of a batch, or make it; answer with [`Collector::handle_opened`].
+    Open {
+        /// The batch.
+        uid: BatchUid,
+        /// Whether to make a log if there is none.
+        create: bool,
+    },
+    /// Append one record. If the disk is full, answer with [`Collector::handle_disk_full`].
+    Append {
+        /// The batch.
+        uid: BatchUid,
+        /// Counts records since the log was opened, from 1.
+        sequence: u64,
+        /// The bytes, to be written one after the other.
+        pieces: Vec<Bytes>,
+        /// Which entries settle which numbers.
+        settled: Vec<Settled>,
+    },
+    /// Make everything up to this record durable, then answer with [`Collector::handle_synced`].
+    Sync {
+        /// The batch.
+        uid: BatchUid,
+        /// The newest record.
+        sequence: u64,
+    },
+    /// Keep this state as of this record, once that is durable. May be dropped.
+    Checkpoint {
+        /// The batch.
+        uid: BatchUid,
+        /// The record.
+        sequence: u64,
+        /// The state.
+        state: Vec<u8>,
+    },
+    /// Read all records back and check them, then answer with [`Collector::handle_read_back`].
+    ReadBack {
+        /// The batch.
+        uid: BatchUid,
+    },
+    /// Compare a duplicate with what is recorded, then answer with [`Collector::handle_compared`].
+    Compare {
+        /// The batch.
+        uid: BatchUid,
+        /// The number.
+        number: u64,
+        /// The bytes of the duplicate.
+        output: Bytes,
+    },
+}
+
+/// The answer to [`Output::Open`].
+#[derive(Debug)]
+pub enum Opened {
+    /// The log is open.
+    Batch {
+        /// Its state after replay.
+        state: Box<BatchState>,
+        /// Its identity.
+        log_id: LogId,
+    },
+    /// There is no such log, and none was to be made.
+    Absent,
+    /// It cannot be opened.
+    Failed(String),
+}
+
+/// What waits for a log to open.
+#[derive(Debug)]
+enum Request {
+    Start(LinkId, Alias, Box<Start>),
+    Bind(LinkId, Alias),
+}
+
+#[derive(Debug)]
+enum Slot {
+    Opening { create: bool, requests: Vec<Request> },
+    Open(Box<Batch>),
+}
+
+/// What an alias stands for on a link.
+#[derive(Debug)]
+enum Use {
+    Client(BatchUid),
+    Worker { uid: BatchUid, received: u64, acked: u64 },
+}
+
+/// What was refused or dropped, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Messages of an unknown alias.
+    pub unknown_alias: u64,
+    /// Messages of a lower epoch.
+    pub stale_epoch: u64,
+    /// Messages that broke the protocol.
+    pub malformed: u64,
+}
+
+/// The collector machine.
+#[derive(Debug)]
+pub struct Collector {
+    config: Config,
+    sessions: Sessions,
+    uses: BTreeMap<LinkId, BTreeMap<Alias, Use>>,
+    slots: BTreeMap<BatchUid, Slot>,
+    allowances: Allowances,
+    comparing: usize,
+    dropped: Dropped,
+    out: VecDeque<Output>,
+}
+
+impl Collector {
+    /// A collector without links and batches.
+    pub fn new(config: Config) -> Self {
+        Self {
+            sessions: Sessions::new(config.identity.clone()),
+            allowances: Allowances::new(config.memory),
+            config,
+            uses: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            comparing: 0,
+            dropped: Dropped::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// A peer opened a link.
+    pub fn handle_link_opened(&mut self, now: Instant, link: LinkId) {
+        self.sessions.step(now);
+        self.sessions.opened(now, link);
+        self.uses.insert(link, BTreeMap::new());
+    }
+
+    /// A link is gone.
+    pub fn handle_link_closed(&mut self, now: Instant, link: LinkId) {
+        self.sessions.step(now);
+        self.sessions.closed(link);
+        self.allowances.remove(link);
+        for used in self.uses.remove(&link).into_iter().flatten() {
+            if let Use::Client(uid) = used.1
+                && let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
+            {
+                batch.clients.remove(&link);
+            }
+        }
+    }
+
+    /// A message came in.
+    pub fn handle_message(&mut self, now: Instant, link: LinkId, frames: &Frames) {
+        self.sessions.step(now);
+        match self.sessions.receive(now, link, frames) {
+            Received::Nothing | Received::Greeted(_) => {}
+            Received::Message(alias, message) => self.take_message(now, link, alias, message),
+        }
+    }
+
+    fn take_message(&mut self, now: Instant, link: LinkId, alias: Alias, message: Message) {
+        match message {
+            Message::Start(start) => self.take_start(now, link, alias, start),
+            Message::Bind(bind) => {
+                if self.alias_is_free(now, link, alias) {
+                    self.request(now, bind.uid, false, Request::Bind(link, alias));
+                }
+            }
+            Message::Results(results) => self.take_results(now, link, alias, results),
+            Message::End(end) => self.take_end(now, link, alias, &end),
+            Message::Lost(lost) => self.take_lost(now, link, alias, lost),
+            Message::Cancel(cancel) => self.take_cancel(now, link, alias, cancel),
+            Message::Ping(Ping { blocked, .. }) => self.allowances.ask_reserve(link, blocked),
+            Message::Pong(_) => {}
+            other => self
+                .sessions
+                .refuse(now, link, &format!("{} is not for a collector", other.kind())),
+        }
+    }
+
+    /// Aliases belong to one link and are never reused on it.
+    fn alias_is_free(&mut self, now: Instant, link: LinkId, alias: Alias) -> bool {
+        let free = alias != 0
+            && self
+                .uses
+                .get(&link)
+                .is_some_and(|uses| !uses.contains_key(&alias) && uses.len() < MAX_BATCHES);
+        if !free {
+            self.sessions.refuse(
+                now,
+                link,
+                &format!("alias {alias} is in use on this link, or there are too many"),
+            );
+        }
+        free
+    }
+
+    fn take_start(&mut self, now: Instant, link: LinkId, alias: Alias, start: Box<Start>) {
+        if self.alias_is_free(now, link, alias) {
+            let create = start.epoch > 0;
+            self.request(now, start.uid, create, Request::Start(link, alias, start));
+        }
+    }
+
+    /// Serves a request at once if the log is open, else after it was opened.
+    fn request(&mut self, now: Instant, uid: BatchUid, create: bool, request: Request) {
+        let full = self.slots.len() >= MAX_BATCHES;
+        match self.slots.get_mut(&uid) {
+            Some(Slot::Open(_)) => self.serve(now, uid, request),
+            Some(Slot::Opening {
+                create: creating,
+                requests,
+            }) => {
+                if create && !*creating {
+                    *creating = true;
+                    self.out.push_back(Output::Open { uid, create });
+                }
+                requests.push(request);
+            }
+            None if full => {
+                let (link, alias) = request.sender();
+                self.refuse(
+                    now,
+                    link,
+                    alias,
+                    RefusedCode::Limit,
+                    0,
+                    "this collector serves as many batches as it can",
+                );
+            }
+            None => {
+                self.slots.insert(
+                    uid,
+                    Slot::Opening {
+                        create,
+                        requests: vec![request],
+                    },
+                );
+                self.out.push_back(Output::Open { uid, create });
+            }
+        }
+    }
+
+    /// The answer to [`Output::Open`].
+    pub fn handle_opened(&mut self, now: Instant, uid: BatchUid, opened: Opened) {
+        self.sessions.step(now);
+        match opened {
+            Opened::Batch { state, log_id } => {
+                let before = self
+                    .slots
+                    .insert(uid, Slot::Open(Box::new(Batch::new(now, *state, log_id))));
+                match before {
+                    Some(Slot::Opening { requests, .. }) => requests.into_iter().for_each(|r| self.serve(now, uid, r)),
+                    // A second answer for a log that was asked for twice: keep what is open.
+                    Some(open @ Slot::Open(_)) => drop(self.slots.insert(uid, open)),
+                    None => {}
+                }
+            }
+            Opened::Absent => self.answer_absent(now, uid),
+            Opened::Failed(reason) => {
+                if let Some(Slot::Opening { requests, .. }) = self.slots.remove(&uid) {
+                    for (link, alias) in requests.iter().map(Request::sender) {
+                        self.refuse(now, link, alias, RefusedCode::Limit, 0, &reason);
+                    }
+                }
+            }
+        }
+    }
+
+    /// There is no log: who only asked hears so, who wants to create one waits for that.
+    fn answer_absent(&mut self, now: Instant, uid: BatchUid) {
+        let Some(Slot::Opening { create, requests }) = self.slots.remove(&uid) else {
+            return;
+        };
+        let (creators, askers): (Vec<_>, Vec<_>) = requests.into_iter().partition(Request::creates);
+        for (link, alias) in askers.iter().map(Request::sender) {
+            self.refuse(
+                now,
+                link,
+                alias,
+                RefusedCode::NotStarted,
+                0,
+                "no ventilator has started this batch here",
+            );
+        }
+        if create && !creators.is_empty() {
+            self.slots.insert(
+                uid,
+                Slot::Opening {
+                    create,
+                    requests: creators,
+                },
+            );
+        }
+    }
+
+    fn serve(&mut self, now: Instant, uid: BatchUid, request: Request) {
+        match request {
+            Request::Start(link, alias, start) => self.serve_start(now, uid, link, alias, &start),
+            Request::Bind(link, alias) => {
+                if !self.sessions.is_ready(link) {
+                    return;
+                }
+                if let Some(uses) = self.uses.get_mut(&link) {
+                    uses.insert(
+                        alias,
+                        Use::Worker {
+                            uid,
+                            received: 0,
+                            acked: 0,
+                        },
+                    );
+                }
+                self.allowances.add(link);
+                let allowance = self.allowances.tell(link);
+                self.sessions
+                    .send(now, link, alias, &Message::Ack(Ack { sequence: 0, allowance }));
+            }
+        }
+    }
+
+    fn serve_start(&mut self, now: Instant, uid: BatchUid, link: LinkId, alias: Alias, start: &Start) {
+        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
+            return;
+        };
+        if !self.sessions.is_ready(link) {
+            return;
+        }
+        let known = (batch.state.epoch(), batch.state.instance());
+        let again = start.epoch == known.0 && known.1 == Some(start.instance);
+        if start.epoch > 0 {
+            if start.epoch < known.0 || start.epoch == known.0 && !again {
+                self.dropped.stale_epoch += 1;
+                let reason = format!("epoch {} is taken by another ventilator", known.0);
+                return self.refuse(now, link, alias, RefusedCode::Fenced, known.0, &reason);
+            }
+            if let (Some(found), Some(recorded)) = (start.completions, batch.state.completions())
+                && found != recorded
+            {
+                let reason = format!("this batch was recorded with {recorded} tasks, not {found}");
+                return self.refuse(now, link, alias, RefusedCode::Mismatch, known.0, &reason);
+            }
+            let Some(policy) = start.policy.clone() else {
+                return self.sessions.refuse(now, link, "START to a collector needs a policy");
+            };
+            if !again {
+                let claim = Claim {
+                    name: start.name.clone(),
+                    epoch: start.epoch,
+                    instance: start.instance,
+                    completions: start.completions,
+                    policy,
+                };
+                batch.record(now, &Record::Claim(claim));
+            }
+            let older = std::mem::take(&mut batch.clients);
+            batch.clients.insert(link, Client { alias, ready: false });
+            for (other, client) in older.into_iter().filter(|(other, _)| *other != link) {
+                if !again {
+                    self.refuse(
+                        now,
+                        other,
+                        client.alias,
+                        RefusedCode::Fenced,
+                        start.epoch,
+                        "another ventilator took over",
+                    );
+                }
+            }
+            if let Some(uses) = self.uses.get_mut(&link) {
+                uses.insert(alias, Use::Client(uid));
+            }
+        }
+        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
+            return;
+        };
+        let pieces = batch.snapshot(now);
+        batch.commit.defer(Effect::State { link, alias, pieces });
+        if let Some(done) = batch.state.ended().cloned() {
+            batch.commit.defer(Effect::Send {
+                link,
+                alias,
+                message: Message::Done(done),
+            });
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, link: LinkId, alias: Alias, code: RefusedCode, epoch: Epoch, reason: &str) {
+        let refused = Refused {
+            code,
+            epoch,
+            reason: reason.to_owned(),
+        };
+        self.sessions.send(now, link, alias, &Message::Refused(refused));
+    }
+
+    fn take_results(&mut self, now: Instant, link: LinkId, alias: Alias, results: Results) {
+        let Some(Use::Worker { uid, received, .. }) = self.uses.get_mut(&link).and_then(|uses| uses.get_mut(&alias))
+        else {
+            self.dropped.unknown_alias += 1;
+            return self.refuse(now, link, alias, RefusedCode::NotStarted, 0, "this alias is not bound");
+        };
+        if results.sequence != *received + 1 {
+            let reason = format!("RESULTS {} follow RESULTS {received}", results.sequence);
+            return self.sessions.refuse(now, link, &reason);
+        }
+        *received += 1;
+        let (uid, sequence) = (*uid, results.sequence);
+        self.allowances.received(link, results.weight());
+        let worker = self
+            .sessions
+            .hello(link)
+            .map_or_else(String::new, |hello| hello.name.clone());
+        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
+            return;
+        };
+        for duplicate in batch.take_results(now, &worker, results) {
+            if self.comparing < COMPARISONS {
+                self.comparing += 1;
+                self.out.push_back(Output::Compare {
+                    uid,
+                    number: duplicate.number,
+                    output: duplicate.output,
+                });
+            }
+        }
+        batch.commit.defer(Effect::Ack { link, alias, sequence });
+        self.maybe_checkpoint(uid);
+    }
+
+    /// The state as of the newest record is at hand only now: later the next record will have changed it.
+    fn maybe_checkpoint(&mut self, uid: BatchUid) {
+        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
+            && let Some(sequence) = batch.commit.wants_checkpoint()
+        {
+            self.out.push_back(Output::Checkpoint {
+                uid,
+                sequence,
+                state: batch.state.checkpoint(),
+            });
+        }
+    }
+
+    /// The batch that a message of a ventilator is about, if its epoch is the last one.
+    fn client_batch(&mut self, now: Instant, link: LinkId, alias: Alias, epoch: Epoch) -> Option<&mut Batch> {
+        let Some(Use::Client(uid)) = self.uses.get(&link).and_then(|uses| uses.get(&alias)) else {
+            self.dropped.unknown_alias += 1;
+            self.refuse(
+                now,
+                link,
+                alias,
+                RefusedCode::NotStarted,
+                0,
+                "this alias is not started",
+            );
+            return None;
+        };
+        let uid = *uid;
+        let Some(Slot::Open(batch)) = self.slots.get(&uid) else {
+            return None;
+        };
+        let known = batch.state.epoch();
+        if epoch != known || !batch.clients.contains_key(&link) {
+            self.dropped.stale_epoch += 1;
+            self.refuse(
+                now,
+                link,
+                alias,
+                RefusedCode::Fenced,
+                known,
+                "another ventilator took over",
+            );
+            return None;
+        }
+        match self.slots.get_mut(&uid) {
+            Some(Slot::Open(batch)) => Some(batch),
+            _ => None,
+        }
+    }
+
+    fn take_end(&mut self, now: Instant, link: LinkId, alias: Alias, end: &End) {
+        let Some(batch) = self.client_batch(now, link, alias, end.epoch) else {
+            return;
+        };
+        if let Some(known) = batch.state.completions().filter(|known| *known != end.completions) {
+            let (epoch, reason) = (
+                batch.state.epoch(),
+                format!("this batch has {known} tasks, not {}", end.completions),
+            );
+            return self.refuse(now, link, alias, RefusedCode::Mismatch, epoch, &reason);
+        }
+        if let Some(done) = batch.state.ended().cloned() {
+            return batch.commit.defer(Effect::Send {
+                link,
+                alias,
+                message: Message::Done(done),
+            });
+        }
+        batch.take_end(now, end.completions);
+        if !batch.state.is_settled() || batch.reading_back {
+            let missing = batch.missing(now);
+            batch.commit.defer(Effect::Send {
+                link,
+                alias,
+                message: Message::Missing(missing),
+            });
+        }
+    }
+
+    fn take_lost(&mut self, now: Instant, link: LinkId, alias: Alias, lost: Lost) {
+        if let Loss::Death { held, .. } = &lost.loss {
+            let most = QUEUE_TASKS + UNACKED_TASKS as u64;
+            let sum = held
+                .iter()
+                .try_fold(0_u64, |sum, h| sum.checked_add(h.last - h.first + 1));
+            if sum.is_none_or(|sum| sum > most) {
+                return self.sessions.refuse(
+                    now,
+                    link,
+                    &format!("a worker holds at most {most} tasks, LOST names more"),
+                );
+            }
+        }
+        let (anchor, micros) = self.config.clock;
+        let elapsed = now.saturating_duration_since(anchor).as_micros();
+        let wall = micros.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        if let Some(batch) = self.client_batch(now, link, alias, lost.epoch) {
+            batch.take_loss(now, wall, &lost);
+            batch.commit.defer(Effect::Send {
+                link,
+                alias,
+                message: Message::Lost(lost),
+            });
+        }
+    }
+
+    fn take_cancel(&mut self, now: Instant, link: LinkId, alias: Alias, cancel: Cancel) {
+        let Some(batch) = self.client_batch(now, link, alias, cancel.epoch) else {
+            return;
+        };
+        match batch.state.ended().cloned() {
+            Some(done) => batch.commit.defer(Effect::Send {
+                link,
+                alias,
+                message: Message::Done(done),
+            }),
+            None => batch.cancel(now, cancel.reason),
+        }
+    }
+
+    /// The disk has no room: this record and all after it were not written.
+    pub fn handle_disk_full(&mut self, now: Instant, uid: BatchUid, sequence: u64) {
+        self.sessions.step(now);
+        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
+            let was_full = batch.commit.is_full();
+            batch.commit.disk_full(now, sequence);
+            if !was_full {
+                self.announce_health(now, uid);
+            }
+        }
+    }
+
+    /// Everything up to this record is durable.
+    pub fn handle_synced(&mut self, now: Instant, uid: BatchUid, sequence: u64) {
+        self.sessions.step(now);
+        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
+            return;
+        };
+        batch.commit.synced(sequence);
+        if batch.commit.is_full() && batch.commit.is_idle() {
+            batch.commit.clear_full();
+            self.announce_health(now, uid);
+        }
+    }
+
+    fn announce_health(&mut self, now: Instant, uid: BatchUid) {
+        let full = self
+            .slots
+            .values()
+            .any(|slot| matches!(slot, Slot::Open(batch) if batch.commit.is_full()));
+        self.allowances.pause(full);
+        self.report(now, uid, Delta::default());
+    }
+
+    /// The answer to [`Output::ReadBack`]: settled numbers whose record is damaged, and a digest over all records.
+    pub fn handle_read_back(&mut self, now: Instant, uid: BatchUid, damaged: Vec<Span>, digest: u32) {
+        self.sessions.step(now);
+        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
+            batch.take_read_back(now, damaged, digest);
+        }
+    }
+
+    /// The answer to [`Output::Compare`].
+    pub fn handle_compared(&mut self, now: Instant, uid: BatchUid, differs: bool) {
+        self.sessions.step(now);
+        self.comparing = self.comparing.saturating_sub(1);
+        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
+            batch.differing += u64::from(differs);
+        }
+    }
+
+    /// The time of [`Self::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.sessions.step(now);
+        self.sessions.heartbeat(now, |_| Ping::default());
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let commits = self.slots.values().filter_map(|slot| match slot {
+            Slot::Open(batch) => batch.commit.timeout(),
+            Slot::Opening { .. } => None,
+        });
+        commits.chain(self.sessions.timeout()).min()
+    }
+
+    /// What the driver is to do next. To be called until it returns `None`, after every input.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        self.release_effects(now);
+        self.poll_writes(now);
+        while let Some(link) = self.allowances.poll_change() {
+            self.tell_allowance(now, link);
+        }
+        self.out
+            .pop_front()
+            .or_else(|| self.sessions.poll_output().map(Output::Link))
+    }
+
+    fn poll_writes(&mut self, now: Instant) {
+        for (&uid, slot) in &mut self.slots {
+            let Slot::Open(batch) = slot else { continue };
+            while let Some(write) = batch.commit.poll(now) {
+                self.out.push_back(match write {
+                    Write::Append {
+                        sequence,
+                        pieces,
+                        settled,
+                    } => Output::Append {
+                        uid,
+                        sequence,
+                        pieces,
+                        settled,
+                    },
+                    Write::Sync { sequence } => Output::Sync { uid, sequence },
+                });
+            }
+            if batch.wants_read_back() {
+                batch.reading_back = true;
+                self.out.push_back(Output::ReadBack { uid });
+            }
+        }
+    }
+
+    /// Says what may be said now: acks are merged per alias, changes per batch.
+    fn release_effects(&mut self, now: Instant) {
+        let uids: Vec<_> = self.slots.keys().copied().collect();
+        for uid in uids {
+            let mut acks: BTreeMap<(LinkId, Alias), u64> = BTreeMap::new();
+            let mut delta = Delta::default();
+            while let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
+                && let Some(effect) = batch.commit.poll_effect()
+            {
+                match effect {
+                    Effect::Ack { link, alias, sequence } => {
+                        acks.insert((link, alias), sequence);
+                    }
+                    Effect::Delta(more) => delta.merge(more),
+                    other => {
+                        self.send_reports(now, uid, std::mem::take(&mut delta));
+                        self.release(now, uid, other);
+                    }
+                }
+            }
+            self.send_reports(now, uid, delta);
+            for ((link, alias), sequence) in acks {
+                self.send_ack(now, link, alias, sequence);
+            }
+        }
+    }
+
+    fn release(&mut self, now: Instant, uid: BatchUid, effect: Effect) {
+        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
+            return;
+        };
+        match effect {
+            Effect::Send { link, alias, message } => self.sessions.send(now, link, alias, &message),
+            Effect::State { link, alias, pieces } => {
+                for piece in pieces {
+                    self.sessions.send(now, link, alias, &Message::State(Box::new(piece)));
+                }
+                if let Some(client) = batch.clients.get_mut(&link).filter(|client| client.alias == alias) {
+                    client.ready = true;
+                }
+            }
+            Effect::Announce(message) => {
+                for (link, client) in batch.clients.iter().filter(|(_, client)| client.ready) {
+                    self.sessions.send(now, *link, client.alias, &message);
+                }
+            }
+            Effect::Ack { .. } | Effect::Delta(_) => {}
+        }
+    }
+
+    fn send_reports(&mut self, now: Instant, uid: BatchUid, delta: Delta) {
+        if !delta.is_empty() {
+            self.report(now, uid, delta);
+        }
+    }
+
+    fn report(&mut self, now: Instant, uid: BatchUid, delta: Delta) {
+        let Some(Slot::Open(batch)) = self.slots.get(&uid) else {
+            return;
+        };
+        let clients: Vec<_> = batch
+            .clients
+            .iter()
+            .filter(|(_, client)| client.ready)
+            .map(|(l, c)| (*l, c.alias))
+            .collect();
+        if clients.is_empty() {
+            return;
+        }
+        for report in batch.reports(delta) {
+            let message = Message::Report(Box::new(report));
+            for (link, alias) in &clients {
+                self.sessions.send(now, *link, *alias, &message);
+            }
+        }
+    }
+
+    fn send_ack(&mut self, now: Instant, link: LinkId, alias: Alias, sequence: u64) {
+        let uses = self.uses.get_mut(&link).and_then(|uses| uses.get_mut(&alias));
+        if let Some(Use::Worker { acked, .. }) = uses {
+            *acked = (*acked).max(sequence);
+            let ack = Ack {
+                sequence: *acked,
+                allowance: self.allowances.tell(link),
+            };
+            self.sessions.send(now, link, alias, &Message::Ack(ack));
+        }
+    }
+
+    fn tell_allowance(&mut self, now: Instant, link: LinkId) {
+        let bound = self
+            .uses
+            .get(&link)
+            .into_iter()
+            .flatten()
+            .find_map(|(alias, used)| match used {
+                Use::Worker { acked, .. } => Some((*alias, *acked)),
+                Use::Client(_) => None,
+            });
+        if let Some((alias, sequence)) = bound {
+            self.send_ack(now, link, alias, sequence);
+        }
+    }
+
+    /// Says BYE on all links.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        self.sessions.close_all(now, ByeCode::Leaving, "the collector leaves");
+    }
+
+    /// The state of an open batch.
+    pub fn batch(&self, uid: BatchUid) -> Option<&BatchState> {
+        match self.slots.get(&uid)? {
+            Slot::Open(batch) => Some(&batch.state),
+            Slot::Opening { .. } => None,
+        }
+    }
+
+    /// Totals of an open batch, duplicates included.
+    pub fn counts(&self, uid: BatchUid) -> Option<Counts> {
+        match self.slots.get(&uid)? {
+            Slot::Open(batch) => Some(batch.counts()),
+            Slot::Opening { .. } => None,
+        }
+    }
+
+    /// What was refused or dropped so far.
+    pub fn dropped(&self) -> Dropped {
+        Dropped {
+            malformed: self.sessions.malformed,
+            ..self.dropped
+        }
+    }
+
+    /// Panics if an invariant is broken. For tests.
+    pub fn sanity_check(&self) {
+        for slot in self.slots.values() {
+            if let Slot::Open(batch) = slot {
+                batch.sanity_check();
+                assert!(
+                    batch.clients.keys().all(|link| self.uses.contains_key(link)),
+                    "a client without a link"
+                );
+            }
+        }
+        assert!(self.uses.len() == self.sessions.len(), "links out of step");
+    }
+}
+
+impl Request {
+    fn sender(&self) -> (LinkId, Alias) {
+        match self {
+            Self::Start(link, alias, _) | Self::Bind(link, alias) => (*link, *alias),
+        }
+    }
+
+    fn creates(&self) -> bool {
+        matches!(self, Self::Start(_, _, start) if start.epoch > 0)
+    }
+}

@@ -1,0 +1,346 @@
+//! Dispatch: lowest numbers first, never beyond credit, in ever smaller shares near the end.
+
+use std::time::Instant;
+
+use super::fleet::Stage;
+use super::work::Todo;
+use super::{Flight, Peer, Ventilator};
+use crate::ids::{Attempt, LinkId};
+use crate::limits::{TASKS_BYTES, TASKS_PER_MESSAGE, WAITING_RETRIES};
+use crate::spans::Run;
+use crate::wire::{Loss, Message, TaskEntry, Tasks};
+
+use super::Payloads;
+
+/// A takeover that has not heard from all workers yet.
+#[derive(Debug)]
+pub(super) struct Locate {
+    /// It waits no longer than that.
+    pub(super) until: Instant,
+    /// The highest number known to be settled or located: only numbers above it are sent meanwhile.
+    pub(super) frontier: u64,
+    /// Numbers found at workers.
+    pub(super) located: u64,
+}
+
+impl Locate {
+    pub(super) fn new(until: Instant) -> Self {
+        Self {
+            until,
+            frontier: 0,
+            located: 0,
+        }
+    }
+}
+
+/// What goes to one worker in one message.
+struct Parcel {
+    entries: Vec<TaskEntry>,
+    payloads: Vec<u8>,
+    /// Tasks and bytes that may go in.
+    tasks: u64,
+    bytes: u64,
+    /// The worker has nothing in flight, so that the first task may exceed the bytes.
+    idle: bool,
+    max_payload: u64,
+}
+
+/// What became of one number.
+enum Packed {
+    In,
+    Full,
+    TooLarge(usize),
+}
+
+impl Parcel {
+    fn pack(&mut self, number: u64, attempt: Attempt, payloads: &mut dyn Payloads) -> Result<Packed, String> {
+        let before = self.payloads.len();
+        let length = payloads.append(number, &mut self.payloads)?;
+        let size = self.payloads.len() as u64;
+        let first = self.entries.is_empty();
+        let packed = if length as u64 > self.max_payload {
+            Packed::TooLarge(length)
+        } else if size > self.bytes && !(first && self.idle) || size > TASKS_BYTES as u64 && !first {
+            Packed::Full
+        } else {
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
+            self.entries.push(TaskEntry {
+                number,
+                attempt,
+                length,
+            });
+            return Ok(Packed::In);
+        };
+        self.payloads.truncate(before);
+        Ok(packed)
+    }
+}
+
+impl Ventilator {
+    /// Sends what may be sent.
+    pub(super) fn dispatch(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+        let silent = self.collector.is_silent();
+        if self.draining || self.cancelling.is_some() || !(self.collector.is_ready() || silent) {
+            return;
+        }
+        if !silent {
+            self.dispatch_lonely(now, payloads);
+        }
+        while self.work.len() > 0 {
+            let Some(link) = self.next_in_turn() else { break };
+            self.turn = Some(link);
+            if !self.dispatch_to(now, link, silent, payloads) {
+                break;
+            }
+        }
+        self.tell_wants(now);
+    }
+
+    /// The next worker that has credit and a share left.
+    fn next_in_turn(&self) -> Option<LinkId> {
+        let usable = |link: &LinkId| self.share(*link) > 0;
+        let ready: Vec<LinkId> = self.fleet.ready().map(|(link, _)| link).collect();
+        let after = ready.iter().find(|link| Some(**link) > self.turn && usable(link));
+        after.or_else(|| ready.iter().find(|link| usable(link))).copied()
+    }
+
+    /// How many tasks a worker may get now. Guided self-scheduling (Polychronopoulos and Kuck, 1987): a share is what is
+    /// left over twice the number of workers, so that all of them end at about the same time.
+    fn share(&self, link: LinkId) -> u64 {
+        let Some(member) = self.fleet.members.get(&link) else {
+            return 0;
+        };
+        if member.alone.is_some() {
+            return 0;
+        }
+        let workers = self.fleet.ready().count().max(1) as u64;
+        let share = self.work.len().div_ceil(2 * workers).max(member.slots);
+        member.credit().0.min(share.saturating_sub(member.in_flight))
+    }
+
+    /// Sends one message to a worker. False if nothing could be sent to anybody.
+    fn dispatch_to(&mut self, now: Instant, link: LinkId, silent: bool, payloads: &mut dyn Payloads) -> bool {
+        let tasks = self.share(link).min(TASKS_PER_MESSAGE as u64);
+        let Some(mut parcel) = self.parcel(link, tasks) else {
+            return false;
+        };
+        let mut full = false;
+        while !full && (parcel.entries.len() as u64) < parcel.tasks {
+            let most = parcel.tasks - parcel.entries.len() as u64;
+            let Some(run) = self.next_run(most, silent) else { break };
+            match self.pack_run(now, run, &mut parcel, payloads) {
+                Ok(packed_all) => full = !packed_all,
+                Err(reason) => {
+                    self.work.add((run.first, run.last), run.value);
+                    self.fail(reason);
+                    return false;
+                }
+            }
+        }
+        if parcel.entries.is_empty() {
+            // No byte credit for this worker; another one may have some.
+            return full && self.void_if_stuck(link);
+        }
+        self.send_tasks(now, link, parcel, false);
+        true
+    }
+
+    /// A worker whose byte credit is too small for the next task gets no more until its next CREDIT.
+    fn void_if_stuck(&mut self, link: LinkId) -> bool {
+        if let Some(member) = self.fleet.members.get_mut(&link) {
+            member.void_credit();
+        }
+        true
+    }
+
+    fn parcel(&self, link: LinkId, tasks: u64) -> Option<Parcel> {
+        let member = self
+            .fleet
+            .members
+            .get(&link)
+            .filter(|member| member.stage == Stage::Ready)?;
+        let capacity = usize::try_from(tasks).unwrap_or(TASKS_PER_MESSAGE);
+        Some(Parcel {
+            entries: Vec::with_capacity(capacity),
+            payloads: Vec::new(),
+            tasks,
+            bytes: member.credit().1,
+            idle: member.in_flight == 0,
+            max_payload: member.max_payload,
+        })
+    }
+
+    fn next_run(&mut self, most: u64, silent: bool) -> Option<Run<Todo>> {
+        if let Some(locate) = &self.locate {
+            return self.work.take_above(locate.frontier + 1, most);
+        }
+        let only_retries = self.work.waiting() >= WAITING_RETRIES;
+        self.work.take(most, |todo| {
+            if silent {
+                !todo.resend
+            } else {
+                todo.resend || !only_retries
+            }
+        })
+    }
+
+    /// Packs a run; what does not fit goes back. False if the parcel is full.
+    fn pack_run(
+        &mut self,
+        now: Instant,
+        run: Run<Todo>,
+        parcel: &mut Parcel,
+        payloads: &mut dyn Payloads,
+    ) -> Result<bool, String> {
+        for number in run.first..=run.last {
+            match parcel.pack(number, run.value.attempt, payloads)? {
+                Packed::In => {}
+                Packed::Full => {
+                    self.work.add((number, run.last), run.value);
+                    return Ok(false);
+                }
+                Packed::TooLarge(length) => {
+                    self.report_unsendable(now, number, run.value.attempt, length, parcel.max_payload)
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn report_unsendable(&mut self, now: Instant, number: u64, attempt: Attempt, length: usize, most: u64) {
+        let reason = format!("the payload has {length} bytes, a worker takes at most {most}");
+        self.unsendable.insert(number, (attempt, reason.clone()));
+        self.send_loss(
+            now,
+            Loss::Unsendable {
+                number,
+                attempt,
+                reason,
+            },
+        );
+    }
+
+    fn send_tasks(&mut self, now: Instant, link: LinkId, parcel: Parcel, alone: bool) {
+        let Some(member) = self.fleet.members.get_mut(&link) else {
+            return;
+        };
+        member.sent(parcel.entries.len() as u64, parcel.payloads.len() as u64);
+        self.dispatched += parcel.entries.len() as u64;
+        let mut run: Option<Run<Attempt>> = None;
+        for entry in &parcel.entries {
+            run = match run {
+                Some(run) if run.last + 1 == entry.number && run.value == entry.attempt => Some(Run {
+                    last: entry.number,
+                    ..run
+                }),
+                other => {
+                    note_flight(&mut self.in_flight, link, other);
+                    Some(Run {
+                        first: entry.number,
+                        last: entry.number,
+                        value: entry.attempt,
+                    })
+                }
+            };
+        }
+        note_flight(&mut self.in_flight, link, run);
+        let tasks = Tasks {
+            epoch: self.epoch,
+            alone,
+            backup: false,
+            entries: parcel.entries,
+            payloads: parcel.payloads.into(),
+        };
+        let alias = member.alias;
+        self.sessions.send(now, link, alias, &Message::Tasks(tasks));
+    }
+
+    /// Numbers that were in flight at too many deaths run alone, on at most half of the workers.
+    fn dispatch_lonely(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+        if self.work.lonely() == 0 {
+            return;
+        }
+        let busy = self
+            .fleet
+            .members
+            .values()
+            .filter(|member| member.alone.is_some())
+            .count();
+        let most = (self.fleet.ready().count() / 2).max(1);
+        for _ in busy..most {
+            let free = self
+                .fleet
+                .ready()
+                .filter(|(_, member)| member.alone.is_none() && member.credit().0 > 0);
+            let Some(link) = free.min_by_key(|(_, member)| member.in_flight).map(|(link, _)| link) else {
+                return;
+            };
+            let Some((number, attempt)) = self.work.take_lonely() else {
+                return;
+            };
+            let Some(mut parcel) = self.parcel(link, 1) else { return };
+            parcel.idle = true;
+            match parcel.pack(number, attempt, payloads) {
+                Ok(Packed::In) => {
+                    if let Some(member) = self.fleet.members.get_mut(&link) {
+                        member.alone = Some(number);
+                        member.alone_begun = None;
+                    }
+                    self.send_tasks(now, link, parcel, true);
+                }
+                Ok(Packed::TooLarge(length)) => {
+                    self.report_unsendable(now, number, attempt, length, parcel.max_payload)
+                }
+                Ok(Packed::Full) => self.work.add((number, number), Todo { attempt, resend: true }),
+                Err(reason) => {
+                    self.work.add((number, number), Todo { attempt, resend: true });
+                    return self.fail(reason);
+                }
+            }
+        }
+    }
+
+    fn tell_wants(&mut self, now: Instant) {
+        let backlog = self.work.len();
+        for (link, member) in &mut self.fleet.members {
+            if member.stage == Stage::Ready
+                && let Some(want) = member.next_want(backlog)
+            {
+                self.sessions.send(now, *link, member.alias, &Message::Want(want));
+            }
+        }
+    }
+
+    /// A takeover is over when all known workers have said what they hold, or after some time.
+    pub(super) fn end_locating(&mut self, now: Instant) {
+        let Some(locate) = &self.locate else { return };
+        if !self.collector.was_ready {
+            return;
+        }
+        let answered = |name: &String| {
+            self.fleet
+                .members
+                .values()
+                .any(|member| member.name == *name && matches!(member.stage, Stage::Ready | Stage::Closed))
+        };
+        let known = self.dialler.keys().filter_map(|peer| match peer {
+            Peer::Worker(name) => Some(name),
+            Peer::Collector => None,
+        });
+        if now >= locate.until || known.into_iter().all(answered) {
+            self.locate = None;
+        }
+    }
+}
+
+fn note_flight(in_flight: &mut crate::spans::SpanMap<Flight>, link: LinkId, run: Option<Run<Attempt>>) {
+    if let Some(run) = run {
+        in_flight.insert(
+            (run.first, run.last),
+            Flight {
+                link,
+                attempt: run.value,
+            },
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! The workers, as one ventilator sees them.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::ids::{Alias, Attempt, LinkId, ProcessId};
+use crate::wire::{Credit, Want};
+
+/// How far a worker's link has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Greeted; START is not sent yet.
+    Greeted,
+    /// START is sent; STATE is not complete.
+    Started,
+    /// It may get tasks.
+    Ready,
+    /// It refused, or leaves: it gets nothing more on this link.
+    Closed,
+}
+
+/// A worker with a link.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) process_id: ProcessId,
+    pub(crate) slots: u64,
+    pub(crate) max_payload: u64,
+    pub(crate) stage: Stage,
+    pub(crate) alias: Alias,
+    /// Numbers in flight there.
+    pub(crate) in_flight: u64,
+    /// The newest WANT, and the credit that echoes it.
+    pub(crate) want: Want,
+    credit: Option<Credit>,
+    /// It has had no bound link to the collector for too long.
+    pub(crate) unbound: bool,
+    /// The number it runs, or will run, alone.
+    pub(crate) alone: Option<u64>,
+    /// What it said is about to run alone.
+    pub(crate) alone_begun: Option<(u64, Attempt)>,
+    pub(crate) held_serial: u32,
+}
+
+impl Member {
+    pub(crate) fn new(name: String, process_id: ProcessId, slots: u64, max_payload: u64) -> Self {
+        Self {
+            name,
+            process_id,
+            slots: slots.max(1),
+            max_payload,
+            stage: Stage::Greeted,
+            alias: 0,
+            in_flight: 0,
+            want: Want::default(),
+            credit: None,
+            unbound: false,
+            alone: None,
+            alone_begun: None,
+            held_serial: 0,
+        }
+    }
+
+    /// START is sent under this alias: credit begins anew only with the link, not with the alias.
+    pub(crate) fn started(&mut self, alias: Alias) {
+        self.alias = alias;
+        self.stage = Stage::Started;
+        self.want = Want {
+            serial: self.want.serial,
+            ..Want::default()
+        };
+        self.credit = None;
+    }
+
+    /// CREDIT: only what echoes the newest WANT counts.
+    pub(crate) fn credited(&mut self, credit: Credit) {
+        if let Some(alone) = credit.alone {
+            self.alone_begun = Some(alone);
+        }
+        if credit.serial == self.want.serial {
+            self.credit = Some(credit);
+        }
+    }
+
+    /// Tasks and bytes that may be sent now.
+    pub(crate) fn credit(&self) -> (u64, u64) {
+        self.credit.map_or((0, 0), |credit| {
+            (
+                credit.tasks_granted.saturating_sub(self.want.tasks_sent),
+                credit.bytes_granted.saturating_sub(self.want.bytes_sent),
+            )
+        })
+    }
+
+    pub(crate) fn void_credit(&mut self) {
+        self.credit = None;
+    }
+
+    pub(crate) fn sent(&mut self, tasks: u64, bytes: u64) {
+        self.want.tasks_sent += tasks;
+        self.want.bytes_sent += bytes;
+        self.want.backlog = self.want.backlog.saturating_sub(tasks);
+        self.in_flight += tasks;
+    }
+
+    /// The WANT to send, if what is left to do changed between nothing and something, or more came than was asked for.
+    pub(crate) fn next_want(&mut self, backlog: u64) -> Option<Want> {
+        let nothing_asked = self.want.backlog == 0;
+        let nothing_left = backlog == 0;
+        if nothing_asked == nothing_left {
+            return None;
+        }
+        self.want.serial = self.want.serial.wrapping_add(1);
+        self.want.backlog = backlog;
+        self.credit = None;
+        Some(self.want)
+    }
+}
+
+/// A worker process whose link closed without BYE: perhaps it died.
+#[derive(Debug)]
+pub(crate) struct Suspicion {
+    pub(crate) name: String,
+    pub(crate) since: Instant,
+    /// What it had in flight.
+    pub(crate) held: Vec<crate::wire::Holding>,
+    pub(crate) alone_begun: Option<(u64, Attempt)>,
+}
+
+/// All workers with a link, and those that may have died.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    pub(crate) members: BTreeMap<LinkId, Member>,
+    pub(crate) suspicions: BTreeMap<ProcessId, Suspicion>,
+}
+
+impl Fleet {
+    /// Links of workers that may get tasks.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = (LinkId, &Member)> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.stage == Stage::Ready && !member.unbound)
+            .map(|(l, m)| (*l, m))
+    }
+
+    /// The alias is checked so that what was said under an older START does not count.
+    pub(crate) fn speaker(&mut self, link: LinkId, alias: Alias) -> Option<&mut Member> {
+        self.members.get_mut(&link).filter(|member| member.alias == alias)
+    }
+}

@@ -1,0 +1,242 @@
+//! Workers that went away: their numbers go back to work at once, and their deaths are counted once they are certain.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::fleet::{Member, Suspicion};
+use super::work::Todo;
+use super::{Event, Ventilator};
+use crate::ids::{Attempt, LinkId, ProcessId};
+use crate::limits::{GONE_AFTER, LOSSES_KEPT, RANGES_PER_PIECE, RETURN_WAIT};
+use crate::wire::{Holding, Loss, Lost};
+
+/// A link that closed and whose numbers still stand as in flight.
+#[derive(Debug)]
+struct Returning {
+    link: LinkId,
+    due: Instant,
+    /// Its number that ran alone is held back until it is clear what became of the worker.
+    alone: Option<(u64, Attempt)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    returning: Vec<Returning>,
+    /// Numbers that ran alone on a worker that may have died of them, with their attempt.
+    pub(super) held_back: BTreeMap<u64, Attempt>,
+    /// Losses that the collector has not echoed.
+    pending: Vec<Loss>,
+    /// Workers whose process was seen to end, by name, and whether that counts against their numbers.
+    exited: BTreeMap<String, bool>,
+    oldest_suspicion: Option<Instant>,
+}
+
+impl Losses {
+    /// A REPORT came in: what it could settle is settled, so that the rest may go back.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        for returning in &mut self.returning {
+            returning.due = returning.due.min(now);
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        let returning = self.returning.iter().map(|returning| returning.due).min();
+        returning
+            .into_iter()
+            .chain(self.oldest_suspicion.map(|since| since + GONE_AFTER))
+            .min()
+    }
+}
+
+impl Ventilator {
+    /// The link to a worker closed. Unless it said BYE, it may have died.
+    pub(super) fn lose_link(&mut self, now: Instant, link: LinkId, member: Member, said_bye: bool) {
+        let runs = self.in_flight.iter().filter(|run| run.value.link == link);
+        let held: Vec<Holding> = runs
+            .map(|run| Holding {
+                first: run.first,
+                last: run.last,
+                attempt: run.value.attempt,
+            })
+            .collect();
+        let count = held.iter().map(|holding| holding.last - holding.first + 1).sum();
+        let alone_begun = member.alone_begun.filter(|(number, _)| member.alone == Some(*number));
+        let alone = alone_begun.filter(|_| !said_bye);
+        self.losses.returning.push(Returning {
+            link,
+            due: now + RETURN_WAIT,
+            alone,
+        });
+        let moved = self
+            .fleet
+            .members
+            .values()
+            .any(|other| other.process_id == member.process_id);
+        if said_bye || moved || self.over {
+            return;
+        }
+        self.events.push_back(Event::WorkerLost {
+            name: member.name.clone(),
+            in_flight: count,
+        });
+        let suspicion = Suspicion {
+            name: member.name.clone(),
+            since: now,
+            held,
+            alone_begun,
+        };
+        if self.fleet.suspicions.len() < LOSSES_KEPT {
+            self.fleet.suspicions.insert(member.process_id, suspicion);
+        }
+        if let Some(counts) = self.losses.exited.remove(&member.name) {
+            self.confirm(now, member.process_id, counts);
+        }
+        self.note_oldest();
+    }
+
+    fn note_oldest(&mut self) {
+        self.losses.oldest_suspicion = self.fleet.suspicions.values().map(|suspicion| suspicion.since).min();
+    }
+
+    /// The process of a worker was seen to end. `counts` is false for a death from outside: a pod deleted, a node lost.
+    pub fn handle_worker_exit(&mut self, now: Instant, name: &str, counts: bool) {
+        self.sessions.step(now);
+        let named: Vec<ProcessId> = self
+            .fleet
+            .suspicions
+            .iter()
+            .filter(|(_, s)| s.name == name)
+            .map(|(process, _)| *process)
+            .collect();
+        if named.is_empty() {
+            self.losses.exited.insert(name.to_owned(), counts);
+        }
+        for process in named {
+            self.confirm(now, process, counts);
+        }
+        self.note_oldest();
+    }
+
+    /// A worker greets: its process is alive, and another process of its name is dead.
+    pub(super) fn meet_process(&mut self, now: Instant, name: &str, process: ProcessId) {
+        self.losses.exited.remove(name);
+        if let Some(suspicion) = self.fleet.suspicions.remove(&process)
+            && let Some((number, _)) = suspicion.alone_begun
+        {
+            self.let_go(number);
+        }
+        let older: Vec<ProcessId> = self
+            .fleet
+            .suspicions
+            .iter()
+            .filter(|(_, s)| s.name == name)
+            .map(|(process, _)| *process)
+            .collect();
+        for process in older {
+            self.confirm(now, process, true);
+        }
+        self.note_oldest();
+    }
+
+    pub(super) fn confirm_gone(&mut self, now: Instant) {
+        if self
+            .losses
+            .oldest_suspicion
+            .is_none_or(|since| now < since + GONE_AFTER)
+        {
+            return;
+        }
+        let gone = self
+            .fleet
+            .suspicions
+            .iter()
+            .filter(|(_, suspicion)| now >= suspicion.since + GONE_AFTER);
+        for process in gone.map(|(process, _)| *process).collect::<Vec<_>>() {
+            self.confirm(now, process, true);
+        }
+        self.note_oldest();
+    }
+
+    /// A death is certain. If it counts, the collector hears what was in flight.
+    fn confirm(&mut self, now: Instant, process_id: ProcessId, counts: bool) {
+        let Some(suspicion) = self.fleet.suspicions.remove(&process_id) else {
+            return;
+        };
+        let alone = suspicion.alone_begun;
+        if !counts {
+            if let Some((number, _)) = alone {
+                self.let_go(number);
+            }
+            return;
+        }
+        let mut held = match alone {
+            Some((number, attempt)) => vec![Holding {
+                first: number,
+                last: number,
+                attempt,
+            }],
+            None => suspicion.held,
+        };
+        // One message must hold them all, since a process counts once; what is cut off is merely not blamed.
+        held.truncate(RANGES_PER_PIECE);
+        for number in held.iter().flat_map(|holding| holding.first..=holding.last) {
+            if !self.settled.contains(number) {
+                self.work.count_death(number);
+            }
+        }
+        let loss = Loss::Death {
+            process_id,
+            worker: suspicion.name,
+            alone: alone.is_some(),
+            held,
+        };
+        if self.losses.pending.len() < LOSSES_KEPT {
+            self.losses.pending.push(loss.clone());
+        }
+        self.send_loss(now, loss);
+    }
+
+    /// A number that was held back may be sent again.
+    fn let_go(&mut self, number: u64) {
+        if let Some(attempt) = self.losses.held_back.remove(&number) {
+            self.work.add((number, number), Todo { attempt, resend: true });
+        }
+        for returning in &mut self.losses.returning {
+            returning.alone.take_if(|(held, _)| *held == number);
+        }
+    }
+
+    /// Puts the numbers of closed links back to work.
+    pub(super) fn return_lost(&mut self, now: Instant) {
+        while let Some(position) = self.losses.returning.iter().position(|returning| returning.due <= now) {
+            let returning = self.losses.returning.swap_remove(position);
+            let keep = returning.alone.filter(|(number, _)| {
+                self.in_flight
+                    .value(*number)
+                    .is_some_and(|flight| flight.link == returning.link)
+            });
+            self.resent.worker_lost += self.take_back(returning.link, keep.map(|(number, _)| number));
+            if let Some((number, attempt)) = keep {
+                self.losses.held_back.insert(number, attempt);
+            }
+        }
+    }
+
+    /// The collector has a loss in its log. A lone number that it said nothing else about is sent again.
+    pub(super) fn take_echo(&mut self, lost: &Lost) {
+        self.losses.pending.retain(|pending| *pending != lost.loss);
+        if let Loss::Death { alone: true, held, .. } = &lost.loss {
+            for number in held.iter().map(|holding| holding.first) {
+                self.let_go(number);
+            }
+        }
+    }
+
+    /// A new STATE is in: what it may not know yet is said again.
+    pub(super) fn resend_losses(&mut self, now: Instant) {
+        for loss in self.losses.pending.clone() {
+            self.send_loss(now, loss);
+        }
+    }
+}

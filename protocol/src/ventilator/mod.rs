@@ -1,0 +1,670 @@
+//! The ventilator machine: the client of one batch. It dispatches within credit, and resends only on knowledge.
+
+mod collector_link;
+mod dispatch;
+mod fleet;
+mod losses;
+mod work;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use self::collector_link::CollectorLink;
+use self::dispatch::Locate;
+use self::fleet::{Fleet, Member, Stage};
+use self::losses::Losses;
+use self::work::{Todo, Work};
+use crate::dialler::Dialler;
+use crate::ids::{Alias, Attempt, BatchUid, Epoch, InstanceId, LinkId};
+use crate::limits::UNBOUND_AFTER;
+use crate::session::{Identity, LinkOutput, Received, Sessions};
+use crate::set::NumberSet;
+use crate::spans::SpanMap;
+use crate::wire::{
+    ByeCode, Counts, Done, Frames, Health, Held, Hello, Holding, Message, Ping, Policy, Refused, RefusedCode, Return,
+    ReturnCause, Role, Span, Start, StateBody, Work as WorkSpec,
+};
+
+/// What a ventilator is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it is.
+    pub identity: Identity,
+    /// For jitter.
+    pub seed: u64,
+    /// The batch.
+    pub uid: BatchUid,
+    /// Its name.
+    pub name: String,
+    /// Random per ventilator and batch.
+    pub instance: InstanceId,
+    /// The highest epoch known from elsewhere; the next one is higher.
+    pub epoch_floor: Epoch,
+    /// N.
+    pub completions: u64,
+    /// What the collector decides by.
+    pub policy: Policy,
+    /// What workers need.
+    pub work: WorkSpec,
+    /// The batch is ended early when more numbers than this have failed for good.
+    pub max_failed: Option<u64>,
+    /// The batch is ended early after this time.
+    pub deadline: Option<Duration>,
+}
+
+/// Where payloads come from, by number.
+pub trait Payloads {
+    /// Appends the payload of a number to the buffer and returns its length in bytes.
+    ///
+    /// # Errors
+    /// Says why it cannot be read; the batch cannot go on then.
+    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String>;
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Something on a link.
+    Link(LinkOutput),
+    /// Something that people or the host of this ventilator should know.
+    Event(Event),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The batch was claimed under this epoch.
+    Claimed {
+        /// The epoch.
+        epoch: Epoch,
+        /// Another ventilator had it before.
+        takeover: bool,
+    },
+    /// The batch is over.
+    Done(Done),
+    /// Another ventilator has the batch: this one ends.
+    Fenced {
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The batch cannot go on: something outside its tasks is broken.
+    Failed(String),
+    /// A worker process is taken for dead.
+    WorkerLost {
+        /// Its name.
+        name: String,
+        /// Numbers that it had in flight.
+        in_flight: u64,
+    },
+    /// A worker refused the batch.
+    WorkerRefused {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The collector's health changed.
+    Health(Health),
+}
+
+/// Why numbers were sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// The link to their worker closed.
+    pub worker_lost: u64,
+    /// The collector missed them and their worker did not hold them.
+    pub missing_at_collector: u64,
+    /// A failed attempt is tried again.
+    pub retry: u64,
+    /// A worker handed them back.
+    pub returned: u64,
+    /// Their worker had no link to the collector.
+    pub unbound: u64,
+}
+
+/// How far a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// N.
+    pub completions: u64,
+    /// The collector's totals.
+    pub counts: Counts,
+    /// Numbers at workers.
+    pub in_flight: u64,
+    /// Numbers that may be sent now.
+    pub left: u64,
+    /// Numbers that wait for their next attempt.
+    pub waiting: u64,
+    /// Workers that may get tasks.
+    pub workers: usize,
+    /// Tasks sent so far, resends included.
+    pub dispatched: u64,
+    /// Why numbers were sent again.
+    pub resent: Resent,
+    /// The epoch; 0 before the claim.
+    pub epoch: Epoch,
+    /// The collector answers.
+    pub collector_ready: bool,
+    /// The collector's health.
+    pub health: Health,
+}
+
+/// A number at a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flight {
+    link: LinkId,
+    attempt: Attempt,
+}
+
+/// Whom a link is to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Peer {
+    Collector,
+    Worker(String),
+}
+
+/// The ventilator machine.
+#[derive(Debug)]
+pub struct Ventilator {
+    config: Config,
+    sessions: Sessions,
+    dialler: Dialler<Peer>,
+    collector: CollectorLink,
+    fleet: Fleet,
+    losses: Losses,
+    work: Work,
+    in_flight: SpanMap<Flight>,
+    settled: NumberSet,
+    /// Numbers whose payload no worker takes, until the collector has settled them.
+    unsendable: BTreeMap<u64, (Attempt, String)>,
+    /// Questions asked by HELD, and numbers whose worker denied them: they count as lost if they are still missing later.
+    asked: BTreeMap<(LinkId, u32), Vec<Span>>,
+    doubted: SpanMap<LinkId>,
+    locate: Option<Locate>,
+    epoch: Epoch,
+    next_alias: Alias,
+    /// Whose turn it is.
+    turn: Option<LinkId>,
+    started: Option<Instant>,
+    cancelling: Option<String>,
+    draining: bool,
+    over: bool,
+    counts: Counts,
+    health: Health,
+    dispatched: u64,
+    resent: Resent,
+    stale: u64,
+    events: VecDeque<Event>,
+}
+
+impl Ventilator {
+    /// A ventilator without links. It has nothing to do until it knows its collector and its workers.
+    pub fn new(config: Config) -> Self {
+        Self {
+            sessions: Sessions::new(config.identity.clone()),
+            dialler: Dialler::new(config.seed),
+            config,
+            collector: CollectorLink::default(),
+            fleet: Fleet::default(),
+            losses: Losses::default(),
+            work: Work::default(),
+            in_flight: SpanMap::default(),
+            settled: NumberSet::new(),
+            unsendable: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            doubted: SpanMap::default(),
+            locate: None,
+            epoch: 0,
+            next_alias: 1,
+            turn: None,
+            started: None,
+            cancelling: None,
+            draining: false,
+            over: false,
+            counts: Counts::default(),
+            health: Health::Ok,
+            dispatched: 0,
+            resent: Resent::default(),
+            stale: 0,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The collector is, or is now, at this endpoint. Workers hear of it by START.
+    pub fn handle_collector(&mut self, now: Instant, endpoint: &str) {
+        self.sessions.step(now);
+        self.config.work.collector = endpoint.to_owned();
+        if let Some(link) = self.dialler.want(now, Peer::Collector, endpoint.to_owned()) {
+            self.sessions.close(now, link, ByeCode::Leaving, "the collector moved");
+        }
+        let links: Vec<_> = self.fleet.members.keys().copied().collect();
+        for link in links {
+            self.start_worker(now, link);
+        }
+    }
+
+    /// There is, or will be, a worker of this name at this endpoint.
+    pub fn handle_worker(&mut self, now: Instant, name: &str, endpoint: &str) {
+        self.sessions.step(now);
+        if let Some(link) = self
+            .dialler
+            .want(now, Peer::Worker(name.to_owned()), endpoint.to_owned())
+        {
+            self.sessions.close(now, link, ByeCode::Leaving, "the worker moved");
+        }
+    }
+
+    /// There will be no worker of this name any more.
+    pub fn handle_worker_gone(&mut self, now: Instant, name: &str) {
+        self.sessions.step(now);
+        if let Some(link) = self.dialler.forget(&Peer::Worker(name.to_owned())) {
+            self.sessions
+                .close(now, link, ByeCode::Leaving, "the worker is not needed any more");
+        }
+    }
+
+    /// A link that this machine dialled stands.
+    pub fn handle_link_opened(&mut self, now: Instant, link: LinkId) {
+        self.sessions.step(now);
+        self.sessions.opened(now, link);
+    }
+
+    /// A link is gone, or could not be made.
+    pub fn handle_link_closed(&mut self, now: Instant, link: LinkId) {
+        self.sessions.step(now);
+        let said_bye = self.sessions.closed(link).is_some_and(|(_, said_bye)| said_bye);
+        self.dialler.closed(now, link);
+        if self.collector.link == Some(link) {
+            self.collector.lost();
+        }
+        self.asked.retain(|(asked, _), _| *asked != link);
+        if let Some(member) = self.fleet.members.remove(&link) {
+            self.lose_link(now, link, member, said_bye);
+        }
+    }
+
+    /// A message came in.
+    pub fn handle_message(&mut self, now: Instant, link: LinkId, frames: &Frames) {
+        self.sessions.step(now);
+        match self.sessions.receive(now, link, frames) {
+            Received::Nothing => {}
+            Received::Greeted(hello) => self.greeted(now, link, &hello),
+            Received::Message(alias, message) if self.collector.link == Some(link) => {
+                self.take_from_collector(now, link, alias, message);
+            }
+            Received::Message(alias, message) => self.take_from_worker(now, link, alias, message),
+        }
+    }
+
+    fn greeted(&mut self, now: Instant, link: LinkId, hello: &Hello) {
+        match (self.dialler.key(link), hello.role) {
+            (Some(Peer::Collector), Role::Collector) => {
+                self.dialler.greeted(link);
+                self.collector.opened(link);
+                self.claim(now);
+            }
+            (Some(Peer::Worker(_)), Role::Worker) => {
+                self.dialler.greeted(link);
+                self.greet_worker(now, link, hello);
+            }
+            (_, role) => self.sessions.refuse(
+                now,
+                link,
+                &format!("a {role:?} answers where another party was expected"),
+            ),
+        }
+    }
+
+    fn greet_worker(&mut self, now: Instant, link: LinkId, hello: &Hello) {
+        let older = self
+            .fleet
+            .members
+            .iter()
+            .find(|(_, m)| m.process_id == hello.process_id)
+            .map(|(link, _)| *link);
+        if let Some(older) = older {
+            self.sessions
+                .close(now, older, ByeCode::Leaving, "this worker has a newer link");
+        }
+        self.meet_process(now, &hello.name, hello.process_id);
+        let slots = u64::from(hello.slots.unwrap_or(1));
+        self.fleet.members.insert(
+            link,
+            Member::new(hello.name.clone(), hello.process_id, slots, hello.max_payload),
+        );
+        self.start_worker(now, link);
+    }
+
+    /// START goes to a worker only while the collector's STATE stands.
+    fn start_worker(&mut self, now: Instant, link: LinkId) {
+        if !self.collector.is_ready() || self.over {
+            return;
+        }
+        let Some(member) = self.fleet.members.get_mut(&link) else {
+            return;
+        };
+        let alias = self.next_alias;
+        self.next_alias += 1;
+        member.started(alias);
+        let start = Start {
+            uid: self.config.uid,
+            name: self.config.name.clone(),
+            epoch: self.epoch,
+            instance: self.config.instance,
+            completions: Some(self.config.completions),
+            policy: None,
+            work: Some(self.config.work.clone()),
+        };
+        self.sessions.send(now, link, alias, &Message::Start(Box::new(start)));
+    }
+
+    fn take_from_worker(&mut self, now: Instant, link: LinkId, alias: Alias, message: Message) {
+        if let Message::Ping(ping) = message {
+            return self.take_ping(now, link, &ping);
+        }
+        if matches!(message, Message::Pong(_)) {
+            return;
+        }
+        let Some(member) = self.fleet.speaker(link, alias) else {
+            self.stale += 1;
+            return;
+        };
+        match message {
+            Message::State(state) => match state.body {
+                StateBody::Worker(body) => {
+                    self.locate_held(link, &body.held);
+                    if state.last
+                        && let Some(member) = self.fleet.members.get_mut(&link)
+                        && member.stage == Stage::Started
+                    {
+                        member.stage = Stage::Ready;
+                    }
+                }
+                StateBody::Collector(_) => self
+                    .sessions
+                    .refuse(now, link, "a worker sent the STATE of a collector"),
+            },
+            Message::Credit(credit) => member.credited(credit),
+            Message::Held(held) if held.answer => self.take_held(link, &held),
+            Message::Return(returned) => self.take_return(link, &returned),
+            Message::Refused(refused) => self.take_worker_refused(now, link, refused),
+            other => self.sessions.refuse(
+                now,
+                link,
+                &format!("{} is not for a ventilator from a worker", other.kind()),
+            ),
+        }
+    }
+
+    /// What a worker holds is in flight there, unless it is settled, elsewhere, or wanted at a higher attempt.
+    fn locate_held(&mut self, link: LinkId, held: &[Holding]) {
+        let completions = self.config.completions;
+        for holding in held.iter().filter(|holding| holding.first < completions) {
+            for number in holding.first..=holding.last.min(completions - 1) {
+                let wanted_higher = self.work.has(number, holding.attempt.saturating_add(1));
+                if self.settled.contains(number) || wanted_higher || self.in_flight.value(number).is_some() {
+                    continue;
+                }
+                self.work.remove((number, number));
+                self.losses.held_back.remove(&number);
+                self.unsendable.remove(&number);
+                self.in_flight.insert(
+                    (number, number),
+                    Flight {
+                        link,
+                        attempt: holding.attempt,
+                    },
+                );
+                if let Some(member) = self.fleet.members.get_mut(&link) {
+                    member.in_flight += 1;
+                }
+                if let Some(locate) = &mut self.locate {
+                    locate.frontier = locate.frontier.max(number);
+                    locate.located += 1;
+                }
+            }
+        }
+    }
+
+    fn take_return(&mut self, link: LinkId, returned: &Return) {
+        if returned.cause == ReturnCause::Drain
+            && let Some(member) = self.fleet.members.get_mut(&link)
+        {
+            member.stage = Stage::Closed;
+            member.void_credit();
+        }
+        for holding in &returned.tasks {
+            let runs: Vec<_> = self.in_flight.within((holding.first, holding.last)).collect();
+            for run in runs.into_iter().filter(|run| run.value.link == link) {
+                self.resent.returned += run.count();
+                self.put_back((run.first, run.last), run.value);
+            }
+        }
+    }
+
+    /// Numbers that are not in flight any more are to be sent again.
+    fn put_back(&mut self, span: Span, flight: Flight) {
+        let removed = self.in_flight.remove(span);
+        self.doubted.remove(span);
+        let count = removed.iter().map(crate::spans::Run::count).sum();
+        self.leave_member(flight.link, span, count);
+        self.work.add(
+            span,
+            Todo {
+                attempt: flight.attempt,
+                resend: true,
+            },
+        );
+    }
+
+    /// Numbers left a worker.
+    fn leave_member(&mut self, link: LinkId, span: Span, count: u64) {
+        if let Some(member) = self.fleet.members.get_mut(&link) {
+            member.in_flight = member.in_flight.saturating_sub(count);
+            if member.alone.is_some_and(|number| (span.0..=span.1).contains(&number)) {
+                member.alone = None;
+                member.alone_begun = None;
+            }
+        }
+    }
+
+    fn take_held(&mut self, link: LinkId, answer: &Held) {
+        let Some(asked) = self.asked.remove(&(link, answer.serial)) else {
+            return;
+        };
+        let mut held = SpanMap::default();
+        for span in &answer.spans {
+            held.insert(*span, ());
+        }
+        for denied in asked.into_iter().flat_map(|span| held.gaps(span)) {
+            self.doubted.insert(denied, link);
+        }
+    }
+
+    fn take_ping(&mut self, now: Instant, link: LinkId, ping: &Ping) {
+        let stood = self.collector.stood_for(now, UNBOUND_AFTER);
+        let Some(member) = self.fleet.members.get_mut(&link) else {
+            return;
+        };
+        let limit = u64::try_from(UNBOUND_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let unbound = ping
+            .unbound
+            .iter()
+            .any(|unbound| unbound.alias == member.alias && unbound.millis >= limit);
+        let newly = unbound && stood && !member.unbound;
+        member.unbound = unbound && (stood || member.unbound);
+        if newly {
+            self.resent.unbound += self.take_back(link, None);
+        }
+    }
+
+    /// Takes all numbers back from a link, but for one; returns how many.
+    fn take_back(&mut self, link: LinkId, keep: Option<u64>) -> u64 {
+        let runs: Vec<_> = self.in_flight.iter().filter(|run| run.value.link == link).collect();
+        let mut count = 0;
+        for run in runs {
+            count += run.count();
+            self.put_back((run.first, run.last), run.value);
+        }
+        if let Some(number) = keep {
+            self.work.remove((number, number));
+        }
+        count
+    }
+
+    fn take_worker_refused(&mut self, now: Instant, link: LinkId, refused: Refused) {
+        if refused.code == RefusedCode::Fenced && refused.epoch <= self.epoch && !self.over {
+            // Said to an older START of ours, or about TASKS that it overtook: START anew.
+            return self.start_worker(now, link);
+        }
+        let Some(member) = self.fleet.members.get_mut(&link) else {
+            return;
+        };
+        member.stage = Stage::Closed;
+        member.void_credit();
+        let name = member.name.clone();
+        match refused.code {
+            RefusedCode::Fenced => self.doubt_epoch(now, refused.epoch),
+            RefusedCode::Executor => self.executor_refused(name, refused.reason),
+            RefusedCode::NotStarted | RefusedCode::Limit | RefusedCode::Mismatch => {
+                self.events.push_back(Event::WorkerRefused {
+                    name,
+                    reason: refused.reason,
+                });
+                self.sessions
+                    .close(now, link, ByeCode::Leaving, "refused; tried again later");
+            }
+        }
+    }
+
+    /// An executor that cannot run ends the batch, unless others have shown that it can.
+    fn executor_refused(&mut self, name: String, reason: String) {
+        let recorded = self.counts.succeeded + self.counts.failed + self.counts.charged > 0;
+        let others = self.fleet.members.values().any(|member| member.stage != Stage::Closed);
+        if recorded && others {
+            self.events.push_back(Event::WorkerRefused { name, reason });
+        } else {
+            self.fail(reason);
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        if !self.over {
+            self.over = true;
+            self.events.push_back(Event::Failed(reason));
+        }
+    }
+
+    /// Ends the batch early.
+    pub fn handle_cancel(&mut self, now: Instant, reason: &str) {
+        self.sessions.step(now);
+        self.cancel(now, reason);
+    }
+
+    /// Sends nothing more, so that what is in flight can end. Another ventilator may go on later.
+    pub fn handle_drain(&mut self, now: Instant) {
+        self.sessions.step(now);
+        self.draining = true;
+    }
+
+    /// Says BYE on all links; nothing is done any more.
+    pub fn handle_leave(&mut self, now: Instant) {
+        self.sessions.step(now);
+        self.over = true;
+        self.sessions.close_all(now, ByeCode::Leaving, "the ventilator leaves");
+    }
+
+    /// The time of [`Self::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.sessions.step(now);
+        self.sessions.heartbeat(now, |_| Ping::default());
+        self.advance(now);
+    }
+
+    /// Everything that happens by time alone.
+    fn advance(&mut self, now: Instant) {
+        while !self.over
+            && let Some((link, endpoint)) = self.dialler.poll_dial(now)
+        {
+            self.sessions.dial(link, endpoint);
+        }
+        self.work.wake(now);
+        self.return_lost(now);
+        self.confirm_gone(now);
+        let started = *self.started.get_or_insert(now);
+        if self.config.deadline.is_some_and(|deadline| now >= started + deadline) {
+            self.cancel(now, "DeadlineExceeded");
+        }
+        self.end_locating(now);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.config.deadline.filter(|_| self.cancelling.is_none());
+        let timers = [
+            self.sessions.timeout(),
+            self.dialler.timeout().filter(|_| !self.over),
+            self.work.timeout(),
+            self.losses.timeout(),
+            self.collector.timeout(),
+            self.locate.as_ref().map(|locate| locate.until),
+            deadline.and_then(|deadline| Some(self.started? + deadline)),
+        ];
+        if self.over {
+            self.sessions.timeout()
+        } else {
+            timers.into_iter().flatten().min()
+        }
+    }
+
+    /// What the driver is to do next. To be called until it returns `None`, after every input.
+    pub fn poll_output(&mut self, now: Instant, payloads: &mut dyn Payloads) -> Option<Output> {
+        if !self.over {
+            self.advance(now);
+            self.dispatch(now, payloads);
+            self.maybe_end(now);
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Some(Output::Event(event));
+        }
+        self.sessions.poll_output().map(Output::Link)
+    }
+
+    /// How far the batch is.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            completions: self.config.completions,
+            counts: self.counts,
+            in_flight: self.in_flight.len(),
+            left: self.work.len(),
+            waiting: self.work.waiting() as u64,
+            workers: self.fleet.ready().count(),
+            dispatched: self.dispatched,
+            resent: self.resent,
+            epoch: self.epoch,
+            collector_ready: self.collector.is_ready(),
+            health: self.health,
+        }
+    }
+
+    /// Panics if an invariant is broken. For tests.
+    pub fn sanity_check(&self) {
+        self.work.sanity_check();
+        self.in_flight.sanity_check();
+        if self.collector.was_ready {
+            let elsewhere = self.losses.held_back.len() as u64 + self.unsendable.len() as u64;
+            let known =
+                self.settled.len() + self.in_flight.len() + self.work.len() + self.work.waiting() as u64 + elsewhere;
+            assert_eq!(known, self.config.completions, "every number is in exactly one place");
+        }
+        for (link, member) in &self.fleet.members {
+            let runs = self.in_flight.iter().filter(|run| run.value.link == *link);
+            assert_eq!(
+                runs.map(|run| run.count()).sum::<u64>(),
+                member.in_flight,
+                "in flight at {}",
+                member.name
+            );
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The work that is left: what may be sent now, what waits for its next attempt, and what must run alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use crate::ids::Attempt;
+use crate::limits::DEATHS_BEFORE_ALONE;
+use crate::spans::{Run, SpanMap};
+use crate::wire::Span;
+
+/// A number to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Todo {
+    pub(crate) attempt: Attempt,
+    /// It was sent before. While the collector is silent such numbers stay here.
+    pub(crate) resend: bool,
+}
+
+/// Numbers that are neither settled nor in flight.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    todo: SpanMap<Todo>,
+    /// Like `todo`, for numbers that were in flight at too many deaths.
+    lonely: BTreeMap<u64, Attempt>,
+    waiting: BTreeMap<u64, (Instant, Attempt)>,
+    due: BTreeSet<(Instant, u64)>,
+    /// Worker deaths that unsettled numbers were in flight at.
+    deaths: BTreeMap<u64, u32>,
+}
+
+impl Work {
+    /// Puts numbers up to be sent.
+    pub(crate) fn add(&mut self, (first, last): Span, todo: Todo) {
+        self.todo.insert((first, last), todo);
+        let lonely: Vec<u64> = self.lonely_in((first, last)).collect();
+        for number in lonely {
+            self.todo.remove((number, number));
+            self.lonely.insert(number, todo.attempt);
+        }
+    }
+
+    fn lonely_in(&self, (first, last): Span) -> impl Iterator<Item = u64> {
+        let deaths = self.deaths.range(first..=last);
+        deaths
+            .filter(|(_, count)| **count >= DEATHS_BEFORE_ALONE)
+            .map(|(number, _)| *number)
+    }
+
+    /// Lets a number wait for its next attempt.
+    pub(crate) fn wait(&mut self, number: u64, attempt: Attempt, due: Instant) {
+        self.remove((number, number));
+        self.waiting.insert(number, (due, attempt));
+        self.due.insert((due, number));
+    }
+
+    /// Puts up what has waited for long enough.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        while let Some(&(due, number)) = self.due.first().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, number));
+            if let Some((_, attempt)) = self.waiting.remove(&number) {
+                self.add((number, number), Todo { attempt, resend: true });
+            }
+        }
+    }
+
+    /// Takes numbers out, wherever they are.
+    pub(crate) fn remove(&mut self, (first, last): Span) {
+        self.todo.remove((first, last));
+        take_range(&mut self.lonely, (first, last));
+        for (number, (due, _)) in take_range(&mut self.waiting, (first, last)) {
+            self.due.remove(&(due, number));
+        }
+    }
+
+    /// Numbers settled: their history goes with them.
+    pub(crate) fn settle(&mut self, span: Span) {
+        self.remove(span);
+        take_range(&mut self.deaths, span);
+    }
+
+    /// Whether a number is here at this attempt or a higher one.
+    pub(crate) fn has(&self, number: u64, attempt: Attempt) -> bool {
+        let todo = self.todo.value(number).map(|todo| todo.attempt);
+        let waiting = self.waiting.get(&number).map(|(_, attempt)| *attempt);
+        let found = todo.or(waiting).or(self.lonely.get(&number).copied());
+        found.is_some_and(|found| found >= attempt)
+    }
+
+    /// Takes the lowest numbers that may be sent.
+    pub(crate) fn take(&mut self, most: u64, may: impl Fn(Todo) -> bool) -> Option<Run<Todo>> {
+        self.todo.pop_first(most, may)
+    }
+
+    /// Takes the lowest numbers above `floor`, for a takeover that has not located everything yet.
+    pub(crate) fn take_above(&mut self, floor: u64, most: u64) -> Option<Run<Todo>> {
+        let run = self.todo.within((floor, u64::MAX)).next()?;
+        let last = run.last.min(run.first.saturating_add(most.max(1) - 1));
+        self.todo.remove((run.first, last));
+        Some(Run { last, ..run })
+    }
+
+    /// Takes the lowest number that must run alone.
+    pub(crate) fn take_lonely(&mut self) -> Option<(u64, Attempt)> {
+        self.lonely.pop_first()
+    }
+
+    /// One more death while this number was in flight.
+    pub(crate) fn count_death(&mut self, number: u64) {
+        let count = self.deaths.entry(number).or_default();
+        *count += 1;
+        if *count >= DEATHS_BEFORE_ALONE
+            && let Some(run) = self.todo.remove((number, number)).first()
+        {
+            self.lonely.insert(number, run.value.attempt);
+        }
+    }
+
+    /// Replaces all counts of deaths by what the collector says.
+    pub(crate) fn replace_deaths(&mut self, deaths: BTreeMap<u64, u32>) {
+        self.deaths = deaths;
+    }
+
+    /// Drops all numbers, but not the counts of deaths.
+    pub(crate) fn clear(&mut self) {
+        self.todo.clear();
+        self.lonely.clear();
+        self.waiting.clear();
+        self.due.clear();
+    }
+
+    /// Numbers that may be sent now.
+    pub(crate) fn len(&self) -> u64 {
+        self.todo.len() + self.lonely.len() as u64
+    }
+
+    /// Numbers that must run alone and may be sent now.
+    pub(crate) fn lonely(&self) -> usize {
+        self.lonely.len()
+    }
+
+    /// Numbers that wait for their next attempt.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the next number has waited for long enough.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    pub(crate) fn sanity_check(&self) {
+        self.todo.sanity_check();
+        assert_eq!(self.waiting.len(), self.due.len(), "waiting numbers");
+        for number in self.lonely.keys().chain(self.waiting.keys()) {
+            assert!(self.todo.value(*number).is_none(), "{number} is in two places");
+        }
+        assert!(
+            self.lonely.keys().all(|number| !self.waiting.contains_key(number)),
+            "lonely and waiting"
+        );
+    }
+}
+
+/// Takes the entries of a range out of a map.
+pub(crate) fn take_range<V>(map: &mut BTreeMap<u64, V>, (first, last): Span) -> Vec<(u64, V)> {
+    if map.is_empty() {
+        return Vec::new();
+    }
+    let keys: Vec<u64> = map.range(first..=last).map(|(key, _)| *key).collect();
+    keys.into_iter().filter_map(|key| map.remove_entry(&key)).collect()
+}

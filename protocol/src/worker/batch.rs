@@ -1,0 +1,376 @@
+//! One batch at a worker: what it holds, from receipt to the collector's ack.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
+
+use super::credit::Door;
+use super::outcomes::Outcomes;
+use super::{Finished, Task};
+use crate::ids::{Alias, Attempt, Epoch, InstanceId, LinkId};
+use crate::wire::{Holding, OutcomeCode, ResultEntry, Span, Start, Work};
+
+/// Whether the executor can run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Preparing,
+    /// The executor takes this many tasks at once.
+    Ready {
+        window: usize,
+    },
+    Broken(String),
+}
+
+/// How far a number has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Queued,
+    Running,
+    Done { succeeded: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    attempt: Attempt,
+    progress: Progress,
+}
+
+/// Spreads task numbers, which are dense, over a table. Not for keys that a peer may choose freely: numbers are bounded by credit.
+#[derive(Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte) ^ self.0);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4); the fold brings the good high bits down.
+        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
+/// The link to the collector, as one batch sees it.
+#[derive(Debug)]
+pub(crate) enum Uplink {
+    /// No link; since when.
+    None(Instant),
+    /// BIND is sent; since when there was no bound link before.
+    Binding { link: LinkId, alias: Alias, since: Instant },
+    /// The collector takes outcomes.
+    Bound { link: LinkId, alias: Alias },
+}
+
+/// One batch.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) epoch: Epoch,
+    pub(crate) instance: InstanceId,
+    pub(crate) work: Work,
+    pub(crate) stage: Stage,
+    /// The ventilators that started it here; true once STATE was sent.
+    pub(crate) doors: BTreeMap<Door, bool>,
+    pub(crate) uplink: Uplink,
+    /// When BIND is to be tried again after it was refused.
+    pub(crate) rebind: Option<Instant>,
+    /// Since when there is no ventilator.
+    pub(crate) alone_since: Option<Instant>,
+    queue: VecDeque<Task>,
+    queue_bytes: u64,
+    /// Higher attempts of numbers that still run.
+    behind: BTreeMap<u64, Task>,
+    held: HashMap<u64, Hold, BuildHasherDefault<NumberHasher>>,
+    running: usize,
+    pub(crate) outcomes: Outcomes,
+}
+
+impl Batch {
+    pub(crate) fn new(now: Instant, start: &Start, work: Work) -> Self {
+        Self {
+            epoch: start.epoch,
+            instance: start.instance,
+            work,
+            stage: Stage::Preparing,
+            doors: BTreeMap::new(),
+            uplink: Uplink::None(now),
+            rebind: None,
+            alone_since: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            behind: BTreeMap::new(),
+            held: HashMap::default(),
+            running: 0,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// Takes a task in. One copy per number: the same attempt again is ignored, a higher one takes the place of a
+    /// queued one, waits behind a running one, and starts over after a failed one.
+    pub(crate) fn take(&mut self, task: Task) {
+        let Some(hold) = self.held.get_mut(&task.number) else {
+            self.held.insert(
+                task.number,
+                Hold {
+                    attempt: task.attempt,
+                    progress: Progress::Queued,
+                },
+            );
+            return self.enqueue(task);
+        };
+        if hold.attempt >= task.attempt {
+            return;
+        }
+        match hold.progress {
+            Progress::Queued => {
+                hold.attempt = task.attempt;
+                self.unqueue(|queued| queued.number == task.number);
+                self.enqueue(task);
+            }
+            Progress::Running => {
+                self.behind.insert(task.number, task);
+            }
+            Progress::Done { succeeded: true } => {}
+            Progress::Done { succeeded: false } => {
+                *hold = Hold {
+                    attempt: task.attempt,
+                    progress: Progress::Queued,
+                };
+                self.enqueue(task);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, task: Task) {
+        self.queue_bytes += task.payload.len() as u64;
+        self.queue.push_back(task);
+    }
+
+    /// Takes queued tasks out.
+    fn unqueue(&mut self, mut test: impl FnMut(&Task) -> bool) -> Vec<Task> {
+        let (out, rest): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|task| test(task));
+        self.queue = rest.into();
+        self.queue_bytes -= out.iter().map(|task| task.payload.len() as u64).sum::<u64>();
+        out
+    }
+
+    /// The task that runs next.
+    pub(crate) fn front(&self) -> Option<&Task> {
+        self.queue.front()
+    }
+
+    /// Takes the next tasks to run: up to `most`, and none after one that must run alone.
+    pub(crate) fn start(&mut self, most: usize) -> Vec<Task> {
+        let mut started = Vec::with_capacity(most.min(self.queue.len()));
+        while started.len() < most && self.queue.front().is_some_and(|task| !task.alone || started.is_empty()) {
+            let Some(task) = self.queue.pop_front() else { break };
+            self.queue_bytes -= task.payload.len() as u64;
+            if let Some(hold) = self.held.get_mut(&task.number) {
+                hold.progress = Progress::Running;
+            }
+            let alone = task.alone;
+            started.push(task);
+            if alone {
+                break;
+            }
+        }
+        self.running += started.len();
+        started
+    }
+
+    /// A task finished. False if it was not running here, so that nothing is to be said about it.
+    pub(crate) fn finish(&mut self, now: Instant, finished: Finished) -> bool {
+        let running = self.held.get_mut(&finished.number);
+        let Some(hold) = running.filter(|h| h.progress == Progress::Running && h.attempt == finished.attempt) else {
+            return false;
+        };
+        let succeeded = finished.outcome == OutcomeCode::Succeeded;
+        hold.progress = Progress::Done { succeeded };
+        self.running -= 1;
+        if !self.behind.is_empty()
+            && let Some(next) = self.behind.remove(&finished.number)
+            && !succeeded
+        {
+            *hold = Hold {
+                attempt: next.attempt,
+                progress: Progress::Queued,
+            };
+            self.enqueue(next);
+        }
+        self.outcomes.push(now, finished);
+        true
+    }
+
+    /// A running task was stopped before it finished. Returns what is to be handed back.
+    pub(crate) fn stopped(&mut self, number: u64, attempt: Attempt) -> Option<(u64, Attempt)> {
+        let hold = *self.held.get(&number)?;
+        if hold.progress != Progress::Running || hold.attempt != attempt {
+            return None;
+        }
+        self.running -= 1;
+        self.held.remove(&number);
+        let attempt = self.behind.remove(&number).map_or(attempt, |next| next.attempt);
+        Some((number, attempt))
+    }
+
+    /// Takes queued tasks out to hand them back: those in the spans, or all.
+    pub(crate) fn give_back(&mut self, spans: Option<&[Span]>) -> Vec<(u64, Attempt)> {
+        let wanted = |number: u64| spans.is_none_or(|spans| contains(spans, number));
+        let tasks = self.unqueue(|task| wanted(task.number));
+        for task in &tasks {
+            self.held.remove(&task.number);
+        }
+        tasks.iter().map(|task| (task.number, task.attempt)).collect()
+    }
+
+    /// The running numbers in the spans, or all.
+    pub(crate) fn running_in(&self, spans: Option<&[Span]>) -> Vec<u64> {
+        let running = self
+            .held
+            .iter()
+            .filter(|(_, hold)| hold.progress == Progress::Running)
+            .map(|(number, _)| *number);
+        let numbers: BTreeSet<_> = running
+            .filter(|n| spans.is_none_or(|spans| contains(spans, *n)))
+            .collect();
+        numbers.into_iter().collect()
+    }
+
+    /// Outcomes that the collector disposed of.
+    pub(crate) fn forget(&mut self, entries: &[ResultEntry]) {
+        for entry in entries {
+            let done = |hold: &Hold| hold.attempt == entry.attempt && matches!(hold.progress, Progress::Done { .. });
+            if self.held.get(&entry.number).is_some_and(done) {
+                self.held.remove(&entry.number);
+            }
+        }
+    }
+
+    /// Unfinished tasks, and the bytes of those that wait.
+    pub(crate) fn unfinished(&self) -> (u64, u64) {
+        (
+            (self.queue.len() + self.behind.len() + self.running) as u64,
+            self.queue_bytes,
+        )
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Whether anything is queued, running or unacked.
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.held.is_empty() || !self.outcomes.is_empty()
+    }
+
+    /// Everything held, as runs of one attempt.
+    pub(crate) fn holdings(&self) -> Vec<Holding> {
+        let numbers: BTreeMap<u64, Attempt> = self.held.iter().map(|(number, hold)| (*number, hold.attempt)).collect();
+        runs(numbers)
+    }
+
+    /// Which of these numbers are held.
+    pub(crate) fn held_in(&self, spans: &[Span]) -> Vec<Span> {
+        let numbers: BTreeMap<u64, Attempt> = self
+            .held
+            .keys()
+            .filter(|number| contains(spans, **number))
+            .map(|number| (*number, 1))
+            .collect();
+        runs(numbers).into_iter().map(|run| (run.first, run.last)).collect()
+    }
+
+    /// The link on which outcomes go, or will go.
+    pub(crate) fn uplink_link(&self) -> Option<LinkId> {
+        match self.uplink {
+            Uplink::None(_) => None,
+            Uplink::Binding { link, .. } | Uplink::Bound { link, .. } => Some(link),
+        }
+    }
+
+    /// Since when there is no bound link to the collector.
+    pub(crate) fn unbound_since(&self) -> Option<Instant> {
+        match self.uplink {
+            Uplink::None(since) | Uplink::Binding { since, .. } => Some(since),
+            Uplink::Bound { .. } => None,
+        }
+    }
+
+    /// The link to the collector is gone, if it was this one.
+    pub(crate) fn unbind(&mut self, now: Instant, link: LinkId) {
+        if self.uplink_link() == Some(link) {
+            self.uplink = Uplink::None(self.unbound_since().unwrap_or(now));
+            self.outcomes.unsend();
+        }
+    }
+
+    /// Tasks that one slot takes at once; none while the executor is not ready.
+    pub(crate) fn depth(&self, slots: usize) -> Option<usize> {
+        match self.stage {
+            Stage::Ready { window } => Some((window / slots).max(1)),
+            Stage::Preparing | Stage::Broken(_) => None,
+        }
+    }
+
+    /// Slots that the running tasks of this batch occupy.
+    pub(crate) fn used_slots(&self, slots: usize) -> usize {
+        self.depth(slots).map_or(0, |depth| self.running.div_ceil(depth))
+    }
+
+    /// Whether a ventilator may get credit: it has its STATE, and outcomes have somewhere to go.
+    pub(crate) fn may_grant(&self, door: Door) -> bool {
+        let ready = matches!(self.stage, Stage::Ready { .. }) && self.doors.get(&door).is_some_and(|open| *open);
+        ready && self.outcomes.has_room(self.work.max_bytes_per_task)
+    }
+
+    pub(crate) fn sanity_check(&self) {
+        let queued = self
+            .held
+            .values()
+            .filter(|hold| hold.progress == Progress::Queued)
+            .count();
+        assert_eq!(queued, self.queue.len(), "queued numbers");
+        let running = self
+            .held
+            .values()
+            .filter(|hold| hold.progress == Progress::Running)
+            .count();
+        assert_eq!(running, self.running, "running numbers");
+        let bytes: usize = self.queue.iter().map(|task| task.payload.len()).sum();
+        assert_eq!(bytes as u64, self.queue_bytes, "queued bytes");
+        assert!(
+            self.behind.keys().all(|number| self.held.contains_key(number)),
+            "behind nothing"
+        );
+        self.outcomes.sanity_check();
+        for (number, _) in self.outcomes.kept() {
+            assert!(self.held.contains_key(&number), "an unacked outcome that is not held");
+        }
+    }
+}
+
+fn contains(spans: &[Span], number: u64) -> bool {
+    spans.iter().any(|(first, last)| (*first..=*last).contains(&number))
+}
+
+/// Numbers with their attempts as runs.
+pub(crate) fn runs(numbers: impl IntoIterator<Item = (u64, Attempt)>) -> Vec<Holding> {
+    let mut runs: Vec<Holding> = Vec::new();
+    for (number, attempt) in numbers {
+        match runs.last_mut() {
+            Some(run) if run.last.checked_add(1) == Some(number) && run.attempt == attempt => run.last = number,
+            _ => runs.push(Holding {
+                first: number,
+                last: number,
+                attempt,
+            }),
+        }
+    }
+    runs
+}
