@@ -6,7 +6,13 @@
     reason = "helpers of tests fail like tests"
 )]
 
+#[path = "log/crash.rs"]
+mod crash;
+#[path = "log/damage.rs"]
+mod damage;
 #[path = "log/model.rs"]
 mod model;
+#[path = "log/room.rs"]
+mod room;
 #[path = "log/round_trip.rs"]
 mod round_trip;

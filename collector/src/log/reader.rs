@@ -27,6 +27,11 @@ pub struct Location {
 }
 
 impl Location {
+    /// The segment and the offset in it, in bytes; all numbers of one record share it.
+    pub fn place(&self) -> (u32, u64) {
+        (self.segment, self.offset)
+    }
+
     pub(super) fn of(segment: u32, run: &Run, number: u64) -> Self {
         Self {
             segment,

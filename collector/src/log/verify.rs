@@ -39,7 +39,8 @@ impl LogReader {
     /// Reads every record back from the disk and checks it. `each` is given the whole ones in the order of the log,
     /// with the numbers for which they count: every number comes at most once. A number that does not come has no
     /// whole record and must run again. Where damage is found the index is mended, so that nothing points there;
-    /// a number that an older record has settled as well comes again at the next verification.
+    /// a number that an older record has settled as well comes again at the next verification. The damage itself
+    /// stays on the disk and is counted each time, also when its numbers have long been settled anew.
     pub fn verify(&self, mut each: impl FnMut(&[u8], &[Placed])) -> Result<Damage, LogError> {
         let shadowed = self.shadowed()?;
         let segments = self.shared.read().segments();
