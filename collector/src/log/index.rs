@@ -81,11 +81,21 @@ impl RunIndex {
         }
     }
 
-    /// Enters runs that are known to lie apart, or else the later ones count.
-    pub(super) fn extend(&mut self, runs: Vec<Run>) {
-        for run in runs {
-            self.enter(run);
+    /// The index of many runs, in the order of their records. Sorting them is several times faster than entering them
+    /// one by one, but cannot tell which of two counts, so that it is done only where none overlap.
+    pub(super) fn build(runs: Vec<Run>) -> Self {
+        let mut sorted = runs.clone();
+        sorted.sort_by_key(Run::number);
+        if sorted.is_sorted_by(|run, next| run.end() <= next.number()) {
+            return Self {
+                runs: sorted.into_iter().map(|run| (run.number(), run)).collect(),
+            };
         }
+        let mut index = Self::default();
+        for run in runs {
+            index.enter(run);
+        }
+        index
     }
 
     fn enter(&mut self, run: Run) {

@@ -140,11 +140,11 @@ impl IndexFile {
 
     /// All runs.
     pub(super) fn all(&self) -> Result<RunIndex, LogError> {
-        let mut index = RunIndex::default();
+        let mut runs = Vec::new();
         for block in 0..self.blocks() {
-            index.extend(self.block(block)?);
+            runs.append(&mut self.block(block)?);
         }
-        Ok(index)
+        Ok(RunIndex::build(runs))
     }
 
     fn blocks(&self) -> u64 {

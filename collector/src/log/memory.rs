@@ -5,17 +5,16 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::disk::{Disk, DiskFile, Mode};
+use super::volatile::{ByteChange, Chance, Content, Folder, NameChange, hold};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
 }
-
-type Names = BTreeMap<String, Arc<Mutex<Content>>>;
 
 #[derive(Default)]
 struct State {
@@ -24,109 +23,6 @@ struct State {
     capacity: Option<u64>,
     /// Raised by a crash: handles from before are dead.
     generation: u64,
-}
-
-/// The names in a folder: as they are, as they were at the last sync, and what has changed since.
-#[derive(Default)]
-struct Folder {
-    names: Names,
-    durable: Names,
-    pending: Vec<NameChange>,
-}
-
-enum NameChange {
-    Create(String, Arc<Mutex<Content>>),
-    Rename(String, String),
-    Remove(String),
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut Names) {
-        match self {
-            Self::Create(name, content) => drop(names.insert(name.clone(), Arc::clone(content))),
-            Self::Rename(from, to) => drop(names.remove(from).map(|content| names.insert(to.clone(), content))),
-            Self::Remove(name) => drop(names.remove(name)),
-        }
-    }
-}
-
-impl Folder {
-    fn change(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.pending.push(change);
-    }
-}
-
-/// The bytes of a file: as they are, as they were at the last sync, and what has changed since.
-#[derive(Default)]
-struct Content {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<ByteChange>,
-}
-
-enum ByteChange {
-    Append(Vec<u8>),
-    SetLen(usize),
-}
-
-impl ByteChange {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Append(more) => bytes.extend_from_slice(more),
-            Self::SetLen(length) => bytes.resize(*length, 0),
-        }
-    }
-}
-
-impl Content {
-    fn change(&mut self, change: ByteChange) {
-        change.apply(&mut self.bytes);
-        self.pending.push(change);
-    }
-
-    fn sync(&mut self) {
-        for change in self.pending.drain(..) {
-            change.apply(&mut self.durable);
-        }
-    }
-
-    /// Keeps a beginning of what was not synced, cut at any byte, at times with zeros at its end: some file systems
-    /// make the new length durable before the bytes.
-    fn crash(&mut self, chance: &mut Chance) {
-        let whole = chance.below(self.pending.len() + 1);
-        let from = self.durable.len();
-        for (at, change) in self.pending.drain(..).enumerate() {
-            match change {
-                change if at < whole => change.apply(&mut self.durable),
-                ByteChange::Append(more) if at == whole => {
-                    let kept = chance.below(more.len() + 1);
-                    self.durable.extend(more.into_iter().take(kept));
-                }
-                _ => {}
-            }
-        }
-        if chance.below(4) == 0 {
-            let unsynced = self.durable.len().saturating_sub(from);
-            let zeros = chance.below(unsynced + 1);
-            let length = self.durable.len();
-            self.durable.truncate(length - zeros);
-            self.durable.resize(length, 0);
-        }
-        self.bytes.clone_from(&self.durable);
-    }
-}
-
-/// Numbers that follow from a seed (`SplitMix64`).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) as usize % bound.max(1)
-    }
 }
 
 impl MemoryDisk {
@@ -141,14 +37,7 @@ impl MemoryDisk {
         let mut state = self.state();
         let mut chance = Chance(seed);
         for folder in state.folders.values_mut() {
-            let kept = chance.below(folder.pending.len() + 1);
-            for change in folder.pending.drain(..).take(kept) {
-                change.apply(&mut folder.durable);
-            }
-            folder.names.clone_from(&folder.durable);
-            for content in folder.names.values() {
-                hold(content).crash(&mut chance);
-            }
+            folder.crash(&mut chance);
         }
         state.end_process();
     }
@@ -178,12 +67,7 @@ impl MemoryDisk {
     /// Puts a file there, durably, past all limits.
     pub fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let (folder, name) = split(path)?;
-        let content = Content {
-            bytes: bytes.to_vec(),
-            durable: bytes.to_vec(),
-            pending: Vec::new(),
-        };
-        let content = Arc::new(Mutex::new(content));
+        let content = Arc::new(Mutex::new(Content::durable(bytes)));
         let mut state = self.state();
         let folder = state.folders.entry(folder).or_default();
         folder.names.insert(name.clone(), Arc::clone(&content));
@@ -287,8 +171,7 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         // Folders are durable from the start, also those above the ones in use.
         if let Some(folder) = self.state().folders.get_mut(path) {
-            folder.pending.clear();
-            folder.durable.clone_from(&folder.names);
+            folder.sync();
         }
         Ok(())
     }
@@ -394,10 +277,6 @@ impl DiskFile for MemoryFile {
         let _state = self.alive()?;
         Ok(hold(&self.content).bytes.len() as u64)
     }
-}
-
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn split(path: &Path) -> io::Result<(PathBuf, String)> {

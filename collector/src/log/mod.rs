@@ -32,6 +32,7 @@ mod shared;
 mod survey;
 mod sync;
 mod verify;
+mod volatile;
 
 use std::path::Path;
 
@@ -58,6 +59,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Bytes of the largest record, below 4 GiB. A record longer than a segment has a segment of its own.
     pub max_record: u64,
+    /// The identity of a log that is begun now; random if `None`. For runs that must repeat exactly.
+    pub new_log: Option<LogId>,
 }
 
 impl Default for LogConfig {
@@ -65,6 +68,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 64 << 20,
             max_record: MAX_MESSAGE as u64,
+            new_log: None,
         }
     }
 }

@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::cache::FileCache;
 use super::disk::{Disk, Mode};
-use super::frame::Seed;
 use super::index::RunIndex;
 use super::index_file::{self, Summary};
 use super::scan::Scanner;
@@ -63,10 +62,11 @@ impl Log {
         let survey = Survey::take(&*disk, dir, uid)?;
         let mut recovery = Recovery::default();
         tidy(&*disk, dir, &survey, &mut recovery)?;
-        let identity = survey.identity.unwrap_or_else(|| Identity {
+        let begun = || Identity {
             uid,
-            log: LogId(Uuid::new_v4()),
-        });
+            log: config.new_log.unwrap_or_else(|| LogId(Uuid::new_v4())),
+        };
+        let identity = survey.identity.unwrap_or_else(begun);
         let opening = Opening {
             disk: &*disk,
             dir,
@@ -122,19 +122,8 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn seed(&self, segment: u32) -> Seed {
-        Seed::new(self.identity.log, segment)
-    }
-
-    fn scanner(&self, segment: &Found, from: (u64, u64)) -> Scanner {
-        let path = segment_path(self.dir, segment.number);
-        Scanner::new(
-            Arc::clone(&segment.file),
-            path,
-            self.seed(segment.number),
-            from,
-            segment.length,
-        )
+    fn scanner(&self, segment: &Found, from: (u64, u64)) -> Result<Scanner, LogError> {
+        segment.scan(self.disk, self.dir, self.identity.log, from)
     }
 
     /// Gives the caller back its state and the records behind it.
@@ -162,7 +151,7 @@ impl Opening<'_> {
                 (segment::HEADER, segment.first)
             };
             recovery.damage.records += start.1.saturating_sub(sequence);
-            let mut scanner = self.scanner(segment, start);
+            let mut scanner = self.scanner(segment, start)?;
             while let Some(frame) = scanner.next()? {
                 replay
                     .record(frame.payload, frame.placed)
@@ -203,11 +192,7 @@ impl Opening<'_> {
     }
 
     fn rebuild(&self, segment: &Found, recovery: &mut Recovery) -> Result<Summary, LogError> {
-        let mut index = RunIndex::default();
-        let mut scanner = self.scanner(segment, (segment::HEADER, segment.first));
-        while let Some(frame) = scanner.next()? {
-            index.insert(frame.placed, frame.offset);
-        }
+        let (index, _) = self.scanner(segment, (segment::HEADER, segment.first))?.index()?;
         recovery.indexes_rebuilt += 1;
         let place = (segment.number, segment.length);
         index_file::write(self.disk, self.dir, self.identity.log, place, &index)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::LogError;
 use super::disk::DiskFile;
 use super::frame::{self, ALIGN, Header, Placed, Seed};
+use super::index::{Run, RunIndex};
 
 /// Bytes read from the disk at once.
 const CHUNK: usize = 1 << 20;
@@ -97,6 +98,20 @@ impl Scanner {
             payload,
             placed: &self.placed,
         }))
+    }
+
+    /// Reads to the end of the segment. Returns what its records settle, and where the last whole one ends.
+    pub(super) fn index(&mut self) -> Result<(RunIndex, u64), LogError> {
+        let (mut runs, mut last) = (Vec::new(), self.offset);
+        while let Some(frame) = self.next()? {
+            let run = |placed: &Placed| Run {
+                placed: *placed,
+                offset: frame.offset,
+            };
+            runs.extend(frame.placed.iter().map(run));
+            last = frame.end;
+        }
+        Ok((RunIndex::build(runs), last))
     }
 
     fn note_damage(&mut self, region: Range<u64>) {

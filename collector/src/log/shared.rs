@@ -223,10 +223,7 @@ impl Shared {
     pub(super) fn rebuild(&self, segment: u32) -> Result<(), LogError> {
         let _repair = self.repair.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scanner = self.scan(segment)?;
-        let mut index = RunIndex::default();
-        while let Some(frame) = scanner.next()? {
-            index.insert(frame.placed, frame.offset);
-        }
+        let (index, _) = scanner.index()?;
         let place = (segment, scanner.offset());
         let summary = index_file::write(&*self.disk, &self.dir, self.identity.log, place, &index)?;
         self.files.forget(&index_path(&self.dir, segment));

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use harmony_protocol::ids::{BatchUid, LogId};
 
 use super::checkpoint::{self, Checkpoint};
-use super::disk::{Disk, DiskFile, Mode};
+use super::disk::{Disk, Mode};
 use super::frame::Seed;
 use super::index::RunIndex;
 use super::scan::Scanner;
@@ -18,9 +17,20 @@ use super::{Identity, LogError};
 pub(super) struct Found {
     pub(super) number: u32,
     pub(super) first: u64,
-    pub(super) file: Arc<dyn DiskFile>,
     /// Bytes, without a torn end.
     pub(super) length: u64,
+}
+
+impl Found {
+    /// Reads it from this offset, where the record of this sequence is expected. A log can have more segments than a
+    /// process may have open files, so that each is open only while it is read.
+    pub(super) fn scan(&self, disk: &dyn Disk, dir: &Path, log: LogId, from: (u64, u64)) -> Result<Scanner, LogError> {
+        let path = segment_path(dir, self.number);
+        let file = disk
+            .open(&path, Mode::Read)
+            .map_err(|source| LogError::io("open", &path, source))?;
+        Ok(Scanner::new(file, path, Seed::new(log, self.number), from, self.length))
+    }
 }
 
 /// The end of the last segment.
@@ -60,7 +70,7 @@ impl Survey {
             bad: Vec::new(),
         };
         survey.find_segments(disk, dir, uid)?;
-        survey.read_tail(dir)?;
+        survey.read_tail(disk, dir)?;
         survey.choose_checkpoint(disk, dir, uid)?;
         Ok(survey)
     }
@@ -84,7 +94,6 @@ impl Survey {
             logs.entry(header.identity.log).or_default().push(Found {
                 number,
                 first: header.first,
-                file,
                 length,
             });
         }
@@ -102,17 +111,12 @@ impl Survey {
     }
 
     /// Reads the last segment through: where its last whole record ends, and what it settles.
-    fn read_tail(&mut self, dir: &Path) -> Result<(), LogError> {
+    fn read_tail(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
         let Some((identity, last)) = self.identity.zip(self.segments.last_mut()) else {
             return Ok(());
         };
-        let (path, seed) = (segment_path(dir, last.number), Seed::new(identity.log, last.number));
-        let mut scanner = Scanner::new(Arc::clone(&last.file), path, seed, (HEADER, last.first), last.length);
-        let (mut index, mut end) = (RunIndex::default(), HEADER);
-        while let Some(frame) = scanner.next()? {
-            index.insert(frame.placed, frame.offset);
-            end = frame.end;
-        }
+        let mut scanner = last.scan(disk, dir, identity.log, (HEADER, last.first))?;
+        let (index, end) = scanner.index()?;
         self.tail = Some(Tail {
             torn: last.length.saturating_sub(end),
             sequence: scanner.sequence(),
