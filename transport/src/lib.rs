@@ -23,6 +23,7 @@ mod link;
 mod listener;
 mod load;
 mod local;
+mod perform;
 mod pipe;
 mod thread;
 mod tls;

@@ -18,14 +18,14 @@ mod slots;
 
 use std::{path::PathBuf, time::Duration};
 
-use bytes::Bytes;
 use harmony_protocol::{
     ids::{Attempt, BatchUid},
-    wire::{self, Framing, OutcomeCode},
+    wire::{self, Framing},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::library::{TaskContext, library};
+pub use harmony_protocol::worker::{Finished, Task};
 
 /// What an executor is told about its batch.
 #[derive(Clone, Debug)]
@@ -46,41 +46,6 @@ pub struct Setup {
     pub grace: Duration,
     /// Where commands run, and what their relative paths start from; the caller's own folder if absent.
     pub work_dir: Option<PathBuf>,
-}
-
-/// One task to run.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Its number in the batch.
-    pub number: u64,
-    /// Which try this is.
-    pub attempt: Attempt,
-    /// What it works on.
-    pub payload: Bytes,
-    /// It must run with nothing beside it. The caller submits such a task only while nothing else is outstanding,
-    /// of any batch, and nothing else until it is answered.
-    pub alone: bool,
-}
-
-/// How one attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// The task's number.
-    pub number: u64,
-    /// Which try it was.
-    pub attempt: Attempt,
-    /// How it ended.
-    pub outcome: OutcomeCode,
-    /// The exit code or the signal's number; 0 for any other outcome.
-    pub code: i32,
-    /// When it began, in microseconds since the Unix epoch.
-    pub start_micros: u64,
-    /// How long it took, in microseconds.
-    pub duration_micros: u64,
-    /// Its output; empty unless it succeeded.
-    pub output: Bytes,
-    /// The tail of its log, at most `LOG_TAIL` bytes; empty if it succeeded.
-    pub log: Bytes,
 }
 
 /// What an executor tells its caller.
