@@ -1,5 +1,7 @@
 //! Opening a log: what is there is looked at first, then put in order, then replayed.
 
+use std::any::Any;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
@@ -49,16 +51,7 @@ impl Log {
         replay: &mut dyn Replay,
     ) -> Result<(Self, Recovery), LogError> {
         config.check()?;
-        let failed = |action, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| LogError::io(action, &path, source)
-        };
-        disk.create_dir(dir).map_err(failed("create", dir))?;
-        disk.sync_dir(parent(dir)).map_err(failed("sync", parent(dir)))?;
-        let lock = disk.lock(&dir.join("lock")).map_err(|source| match source.kind() {
-            std::io::ErrorKind::WouldBlock => LogError::Locked { dir: dir.to_path_buf() },
-            _ => LogError::io("lock", dir, source),
-        })?;
+        let lock = enter(&*disk, dir)?;
         let survey = Survey::take(&*disk, dir, uid)?;
         let mut recovery = Recovery::default();
         tidy(&*disk, dir, &survey, &mut recovery)?;
@@ -95,6 +88,18 @@ impl Log {
         };
         Ok((Self::new(Arc::new(shared)), recovery))
     }
+}
+
+/// Makes the folder, durably, and keeps others out of it for as long as the guard lives.
+fn enter(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Any + Send + Sync>, LogError> {
+    disk.create_dir(dir)
+        .map_err(|source| LogError::io("create", dir, source))?;
+    disk.sync_dir(parent(dir))
+        .map_err(|source| LogError::io("sync", parent(dir), source))?;
+    disk.lock(&dir.join("lock")).map_err(|source| match source.kind() {
+        ErrorKind::WouldBlock => LogError::Locked { dir: dir.to_path_buf() },
+        _ => LogError::io("lock", dir, source),
+    })
 }
 
 /// Removes what a crash left half written, and renames what must not be read again.

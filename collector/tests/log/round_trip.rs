@@ -169,6 +169,55 @@ fn a_sync_on_another_thread_covers_what_was_appended_before_it() {
     assert_reads(&log.reader(), 300);
 }
 
+#[test]
+fn records_of_any_size_are_read_across_the_bounds_of_every_buffer() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let config = LogConfig {
+        segment_bytes: 2 << 20,
+        max_record: 4 << 20,
+        new_log: None,
+    };
+    let sizes = [
+        0,
+        1,
+        (1 << 20) - 40,
+        7,
+        1 << 20,
+        3 << 20,
+        0,
+        (1 << 20) - 65,
+        8,
+        4 << 20,
+        9,
+    ];
+    let bytes = |at: usize| vec![u8::try_from(at).expect("few"); sizes[at]];
+    let placed = |at: usize| {
+        [Placed {
+            number: 9 - at.min(9) as u64,
+            count: 1,
+            entry: 0,
+        }]
+    };
+    let (mut log, ..) = open_with(&disk, folder.path(), config).expect("a new log");
+    for at in 0..sizes.len() {
+        log.append(&[&bytes(at)], &placed(at)).expect("append");
+    }
+    drop(log);
+    let (log, recovery, replayed) = open_with(&disk, folder.path(), config).expect("the log again");
+    assert!(recovery.damage.is_none() && recovery.torn_bytes == 0);
+    let expected: Vec<_> = (0..sizes.len()).map(|at| (bytes(at), placed(at).to_vec())).collect();
+    assert!(replayed.records == expected);
+    let records = log.reader().records().map(|record| record.expect("record"));
+    assert!(
+        records
+            .map(|record| (record.bytes.to_vec(), record.placed))
+            .eq(expected)
+    );
+    let largest = log.reader().find(1).expect("find").expect("settled");
+    assert_eq!(log.reader().read(largest).expect("read").len(), sizes[8]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
