@@ -11,6 +11,7 @@
 //! Linux only: the private sockets are abstract ones, which leave no files behind.
 
 mod acceptor;
+mod args;
 mod buffers;
 mod config;
 mod counters;
@@ -31,6 +32,7 @@ mod transport;
 mod watchdog;
 mod zmtp;
 
+pub use args::LinkArgs;
 pub use config::*;
 pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointError, MAX_SOCKET_PATH};

@@ -130,3 +130,45 @@ async fn round_trips(pause: &mut tokio::time::Interval, trips_done: &AtomicU64) 
         trips_done.fetch_add(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Runs a watched thread that goes on for five rounds and then stands still; tells how often the watchdog had acted
+    /// before that, and whether it acts at last.
+    #[test]
+    fn acts_when_the_thread_stands_still_and_not_before() {
+        let (acted, actions) = mpsc::channel();
+        let settings = Watchdog {
+            every: Duration::from_millis(500),
+            misses: MISSES,
+            action: Arc::new(move || acted.send(()).unwrap()),
+        };
+        let (standing, stands) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let watched = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let watching = start(&settings);
+                tokio::time::sleep(settings.every * 5).await;
+                standing.send(()).unwrap();
+                let _ = released.recv_timeout(DEADLINE);
+                drop(watching);
+            });
+        });
+        stands.recv_timeout(DEADLINE).unwrap();
+        assert!(actions.try_recv().is_err(), "acted although the thread went on");
+        actions.recv_timeout(DEADLINE).expect("did not act");
+        release.send(()).unwrap();
+        watched.join().unwrap();
+    }
+}

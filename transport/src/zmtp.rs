@@ -217,3 +217,79 @@ pub(crate) fn wire_size<'a>(frames: impl IntoIterator<Item = &'a bytes::Bytes>) 
         .map(|frame| frame.len() + if frame.len() > 255 { 9 } else { 2 })
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len()).unwrap();
+        [&[flags, length], body].concat()
+    }
+
+    /// The verdict must not depend on how the bytes are cut.
+    fn verdict(bytes: &[u8], max_message: usize) -> Result<usize, Violation> {
+        let whole = Frames::new(max_message).advance(bytes);
+        for size in [1, 2, 3, 7] {
+            let mut frames = Frames::new(max_message);
+            let pieces = bytes
+                .chunks(size)
+                .map(|piece| frames.advance(piece))
+                .sum::<Result<usize, _>>();
+            assert_eq!(pieces, whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn counts_messages_of_any_cut() {
+        let one = [frame(MORE, b"header"), frame(MORE, b""), frame(0, b"payload")].concat();
+        assert_eq!(verdict(&one.repeat(3), 13), Ok(3));
+        assert_eq!(verdict(&one[..one.len() - 1], 13), Ok(0));
+        let long = [&[LONG, 0, 0, 0, 0, 0, 0, 1, 0][..], &[0; 256]].concat();
+        assert_eq!(verdict(&long, 256), Ok(1));
+    }
+
+    #[test]
+    fn a_message_has_a_largest_size_over_all_frames() {
+        let message = [frame(MORE, b"1234"), frame(0, b"5678")].concat();
+        assert_eq!(verdict(&message, 8), Ok(1));
+        assert_eq!(verdict(&message, 7), Err(Violation::TooLarge(7)));
+        assert_eq!(
+            verdict(&[LONG, 255, 255, 255, 255, 255, 255, 255, 255], 7),
+            Err(Violation::TooLarge(7))
+        );
+    }
+
+    #[test]
+    fn a_message_has_a_largest_number_of_frames() {
+        let parts = |count: usize| [frame(MORE, b"").repeat(count - 1), frame(0, b"")].concat();
+        assert_eq!(verdict(&parts(MAX_PARTS).repeat(2), 0), Ok(2));
+        assert_eq!(verdict(&parts(MAX_PARTS + 1), 0), Err(Violation::TooManyParts));
+    }
+
+    #[test]
+    fn commands_and_reserved_bits_are_refused() {
+        assert_eq!(verdict(&frame(COMMAND, b"\x04PING"), 100), Err(Violation::Command));
+        for bit in 3..8 {
+            assert_eq!(verdict(&frame(1 << bit, b""), 100), Err(Violation::Flags));
+        }
+    }
+
+    #[tokio::test]
+    async fn two_ends_shake_hands_and_read_nothing_more() {
+        let (mut one, mut other) = tokio::io::duplex(4_096);
+        let (left, right) = tokio::join!(
+            async {
+                handshake(&mut one).await?;
+                one.write_all(b"after").await?;
+                Ok::<_, CloseReason>(())
+            },
+            handshake(&mut other)
+        );
+        assert_eq!((left, right), (Ok(()), Ok(())));
+        let mut after = [0; 5];
+        other.read_exact(&mut after).await.unwrap();
+        assert_eq!(&after, b"after");
+    }
+}

@@ -1,3 +1,56 @@
 //! Executors and the driver of the worker machine; also for Rust closures.
+//!
+//! A worker of one's own is a program that calls [`run`] with a closure, and is named as `executor.library.command`.
 
+mod args;
+mod driver;
 pub mod executor;
+pub mod parent;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+pub use args::WorkerArgs;
+pub use driver::{Closure, Ended, STUCK_EXIT, WorkerError, run as serve};
+pub use executor::TaskContext;
+
+#[derive(Parser)]
+#[command(
+    about = "A Harmony worker. `harmony run` starts it; see `executor.library` in the batch.",
+    version
+)]
+struct Program {
+    #[command(flatten)]
+    args: WorkerArgs,
+}
+
+/// Runs this program as a worker: reads the worker's arguments from the command line and calls the closure for every
+/// task, on as many threads as the worker has slots. An error or a panic fails that attempt, with its text as the log.
+pub fn run<F>(closure: F) -> ExitCode
+where
+    F: Fn(TaskContext<'_>) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    main(Program::parse().args, Some(Arc::new(closure)))
+}
+
+/// Runs a worker to its end and says how this process is to exit.
+pub fn main(args: WorkerArgs, closure: Option<Arc<Closure>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.map_err(WorkerError::from).and_then(|runtime| {
+        let ended = runtime.block_on(driver::run(args, closure));
+        // A closure that holds a thread must not hold the process.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(Ended::Left | Ended::Orphaned) => ExitCode::SUCCESS,
+        Ok(Ended::Stuck) => ExitCode::from(STUCK_EXIT),
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(3)
+        }
+    }
+}

@@ -525,7 +525,9 @@ impl Worker {
         match prepared {
             Err(reason) => self.break_batch(now, uid, &reason),
             Ok(window) => {
-                let Some(batch) = self.batches.get_mut(&uid) else {
+                // What broke meanwhile stays broken.
+                let preparing = |batch: &&mut Batch| batch.stage == Stage::Preparing;
+                let Some(batch) = self.batches.get_mut(&uid).filter(preparing) else {
                     return;
                 };
                 batch.stage = Stage::Ready { window: window.max(1) };

@@ -31,7 +31,7 @@ pub(super) fn start(
     setup: &Setup,
     events: UnboundedSender<ExecutorEvent>,
 ) -> Result<Box<dyn Executor>, String> {
-    let slots = Slots::start("exec", setup.slots, 1, events, |slot, queue| {
+    let slots = Slots::start("exec", setup.slots, 2, events, |slot, queue| {
         let limits = Limits {
             output: setup.max_output,
             deadline: setup.deadline,

@@ -1,0 +1,259 @@
+//! The driver of the worker machine: it moves bytes between links, machine and executors, and decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use harmony_protocol::Identity;
+use harmony_protocol::ids::{BatchUid, ProcessId};
+use harmony_protocol::wire::{Role, Work};
+use harmony_protocol::worker::{Config, Output, Worker};
+use harmony_transport::{Event, Events, Transport, TransportError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::args::WorkerArgs;
+use crate::executor::{self, Executor, ExecutorEvent, Setup, TaskContext};
+use crate::parent;
+
+/// Exit code of a worker whose closure holds a thread for good: whoever started it is to start it anew.
+pub const STUCK_EXIT: u8 = 75;
+/// How long the links get to carry the last messages out.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// Events taken in before outputs are looked for, so that neither side starves.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// A closure that runs tasks.
+pub type Closure = dyn Fn(TaskContext<'_>) -> Result<Vec<u8>, String> + Send + Sync;
+
+/// Why a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to leave and handed everything over.
+    Left,
+    /// Whoever started it is gone: tasks were killed.
+    Orphaned,
+    /// A closure holds a thread past its deadline: see [`STUCK_EXIT`].
+    Stuck,
+}
+
+/// Why a worker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The links cannot be set up.
+    #[error("the worker's links cannot be set up: {0}")]
+    Transport(#[from] TransportError),
+    /// The system refused something basic.
+    #[error("the worker cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+enum Report {
+    Prepared(BatchUid, Result<Box<dyn Executor>, String>),
+    Executor(BatchUid, ExecutorEvent),
+}
+
+struct Driver {
+    args: WorkerArgs,
+    closure: Option<Arc<Closure>>,
+    machine: Worker,
+    transport: Transport,
+    executors: BTreeMap<BatchUid, Box<dyn Executor>>,
+    reports: UnboundedSender<Report>,
+    stuck: bool,
+    ended: Option<Ended>,
+}
+
+/// Runs a worker until it is asked to leave (SIGTERM), or until whoever started it is gone.
+pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ended, WorkerError> {
+    let (transport, mut events) = Transport::start(args.link.config())?;
+    transport.listen(&args.listen).await?;
+    let (reports, mut inbox) = unbounded_channel();
+    let process_id = ProcessId(uuid::Uuid::new_v4());
+    let identity = Identity {
+        role: Role::Worker,
+        name: args.name.clone(),
+        process_id,
+        slots: Some(args.slots),
+    };
+    let seed = process_id.0.as_u64_pair().0;
+    let machine = Worker::new(Config {
+        identity,
+        slots: args.slots,
+        seed,
+    });
+    let mut driver = Driver {
+        closure,
+        machine,
+        transport,
+        executors: BTreeMap::new(),
+        reports,
+        stuck: false,
+        ended: None,
+        args,
+    };
+    driver.serve(&mut events, &mut inbox).await?;
+    let ended = driver.ended.unwrap_or(Ended::Left);
+    if ended != Ended::Orphaned {
+        flush(&mut events).await;
+    }
+    Ok(ended)
+}
+
+/// Waits for the links to carry out what is queued; each reports its end.
+async fn flush(events: &mut Events) {
+    let deadline = tokio::time::Instant::now() + LEAVE_WITHIN;
+    while let Ok(Some(_)) = tokio::time::timeout_at(deadline, events.recv()).await {}
+}
+
+impl Driver {
+    async fn serve(&mut self, events: &mut Events, inbox: &mut UnboundedReceiver<Report>) -> Result<(), WorkerError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut orphaned = std::pin::pin!(parent::orphaned(self.args.until_stdin_closes));
+        while self.ended.is_none() {
+            self.perform();
+            let timeout = self.machine.poll_timeout().map(tokio::time::Instant::from_std);
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take_events(event, events),
+                    None => self.ended = Some(Ended::Orphaned),
+                },
+                Some(report) = inbox.recv() => {
+                    self.take_report(report);
+                    for _ in 0..EVENTS_AT_ONCE {
+                        let Ok(report) = inbox.try_recv() else { break };
+                        self.take_report(report);
+                    }
+                }
+                () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
+                _ = terminate.recv() => self.machine.handle_drain(Instant::now(), self.args.grace()),
+                () = &mut orphaned => self.ended = Some(Ended::Orphaned),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self, first: Event, events: &mut Events) {
+        self.take_event(first);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = events.try_recv() else { return };
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Opened { link, .. } => self.machine.handle_link_opened(now, link),
+            Event::Message { link, frames } => self.machine.handle_message(now, link, &frames),
+            Event::Closed { link, reason } => {
+                tracing::debug!(?link, %reason, "link closed");
+                self.machine.handle_link_closed(now, link);
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let now = Instant::now();
+        match report {
+            Report::Prepared(uid, prepared) => {
+                let window = prepared.map(|executor| {
+                    let window = executor.window();
+                    self.executors.insert(uid, executor);
+                    window
+                });
+                self.machine.handle_prepared(now, uid, window);
+            }
+            Report::Executor(uid, event) => match event {
+                ExecutorEvent::Finished(finished) => self.machine.handle_finished(now, uid, finished),
+                ExecutorEvent::Stopped(stopped) => self.machine.handle_stopped(now, uid, &stopped),
+                ExecutorEvent::Broken(reason) => self.machine.handle_broken(now, uid, &reason),
+                ExecutorEvent::Warning(text) => tracing::warn!(worker = self.args.name, "{text}"),
+                ExecutorEvent::Stuck(reason) => {
+                    tracing::error!(worker = self.args.name, "{reason}");
+                    self.stuck = true;
+                    self.machine.handle_drain(now, Duration::ZERO);
+                }
+            },
+        }
+    }
+
+    fn perform(&mut self) {
+        let now = Instant::now();
+        while let Some(output) = self.machine.poll_output(now) {
+            match output {
+                Output::Link(output) => {
+                    if let Err((link, error)) = self.transport.perform(output) {
+                        tracing::warn!(%error, "a collector cannot be dialled");
+                        self.machine.handle_link_closed(now, link);
+                    }
+                }
+                Output::Prepare { uid, name, work } => self.prepare(uid, name, &work),
+                Output::Run { uid, tasks } => {
+                    if let Some(executor) = self.executors.get_mut(&uid) {
+                        executor.submit(tasks);
+                    }
+                }
+                Output::Stop { uid, numbers } => {
+                    if let Some(executor) = self.executors.get_mut(&uid) {
+                        executor.stop(&numbers);
+                    }
+                }
+                Output::Release { uid } => {
+                    // Killing and reaping takes its time; nobody waits for it.
+                    if let Some(executor) = self.executors.remove(&uid) {
+                        drop(tokio::task::spawn_blocking(move || drop(executor)));
+                    }
+                }
+                Output::ExtendDeadlines(gap) => {
+                    self.executors
+                        .values_mut()
+                        .for_each(|executor| executor.extend_deadlines(gap));
+                }
+                Output::Exit => self.ended = Some(if self.stuck { Ended::Stuck } else { Ended::Left }),
+            }
+        }
+    }
+
+    /// Makes an executor ready, off this thread: it starts processes.
+    fn prepare(&self, uid: BatchUid, name: String, work: &Work) {
+        let setup = Setup {
+            batch: name,
+            uid,
+            executor: work.executor.clone(),
+            slots: self.args.slots as usize,
+            max_output: work.max_bytes_per_task,
+            deadline: work.deadline_millis.map(Duration::from_millis),
+            grace: self.args.grace(),
+            work_dir: self.args.work_dir.clone(),
+        };
+        let (reports, closure) = (self.reports.clone(), self.closure.clone());
+        let (sender, mut events) = unbounded_channel();
+        tokio::task::spawn_blocking(move || {
+            let prepared = match (closure, &setup.executor) {
+                (Some(closure), harmony_protocol::wire::Executor::Library) => {
+                    executor::library(closure, &setup, sender)
+                }
+                _ => executor::prepare(&setup, sender),
+            };
+            // The driver is gone only when the process ends.
+            let _ = reports.send(Report::Prepared(uid, prepared));
+        });
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if reports.send(Report::Executor(uid, event)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
