@@ -1,1 +1,3 @@
 //! Task sources and the driver of the ventilator machine.
+
+pub mod source;

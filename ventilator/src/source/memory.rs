@@ -1,0 +1,75 @@
+//! Sources that fit in memory: a range of numbers, and a list.
+
+use std::io::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Opened, SourceError, TaskSource};
+
+/// Each payload is the task's number in decimal.
+pub(super) fn range(completions: u64) -> Opened {
+    let digest = Sha256::new_with_prefix(b"range\0")
+        .chain_update(completions.to_be_bytes())
+        .finalize();
+    Opened {
+        source: Box::new(RangeSource { completions }),
+        digest: digest.into(),
+    }
+}
+
+/// Each payload is an entry of the list.
+pub(super) fn items(items: Vec<String>) -> Opened {
+    let mut hash = Sha256::new_with_prefix(b"items\0");
+    for item in &items {
+        // With its length in front, [ab] and [a, b] differ.
+        hash.update((item.len() as u64).to_be_bytes());
+        hash.update(item);
+    }
+    Opened {
+        source: Box::new(ItemsSource { items }),
+        digest: hash.finalize().into(),
+    }
+}
+
+struct RangeSource {
+    completions: u64,
+}
+
+impl TaskSource for RangeSource {
+    fn completions(&self) -> u64 {
+        self.completions
+    }
+
+    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
+        if number >= self.completions {
+            return Err(SourceError::NoSuchTask {
+                number,
+                completions: self.completions,
+            });
+        }
+        let before = buffer.len();
+        // Writing to a vector cannot fail.
+        let _ = write!(buffer, "{number}");
+        Ok(buffer.len() - before)
+    }
+}
+
+struct ItemsSource {
+    items: Vec<String>,
+}
+
+impl TaskSource for ItemsSource {
+    fn completions(&self) -> u64 {
+        self.items.len() as u64
+    }
+
+    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
+        let item = usize::try_from(number).ok().and_then(|index| self.items.get(index));
+        let item = item.ok_or(SourceError::NoSuchTask {
+            number,
+            completions: self.completions(),
+        })?;
+        buffer.extend_from_slice(item.as_bytes());
+        Ok(item.len())
+    }
+}
