@@ -1,0 +1,114 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::context::Context;
+use crate::simulate::simulate;
+use crate::step::{Step, run_all, select};
+use crate::suite;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs every check and every test; what CI runs.
+    Test(Selection),
+    /// Runs the long forms of the tests: those marked #[ignore].
+    Soak(Selection),
+    /// Runs the simulator; its own options follow.
+    Simulate {
+        /// Handed on to the simulator, as --help is.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Selection {
+    /// Only these steps; all of them if none is named.
+    #[arg(value_name = "STEP")]
+    steps: Vec<String>,
+    /// Installs what the steps need: system packages (as root) and cargo tools. CI=true implies it.
+    #[arg(long)]
+    install: bool,
+    /// Goes on after a step that failed.
+    #[arg(long)]
+    keep_going: bool,
+    /// Prints the steps and runs none.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Does what the command line asks for: exits with 1 if a step failed, with 2 if there was nothing to run.
+pub(crate) fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Test(selection) => run_steps(&selection, suite::TEST),
+        Command::Soak(selection) => run_steps(&selection, suite::SOAK),
+        Command::Simulate { arguments } => {
+            Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn run_steps(selection: &Selection, suite: &[Step]) -> Result<ExitCode> {
+    let steps = select(suite, &selection.steps)?;
+    if selection.list {
+        for step in steps {
+            println!("{:14} {}", step.name, step.purpose);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let context = Context::from_environment(selection.install)?;
+    let report = run_all(&context, &steps, selection.keep_going);
+    println!("\n{report}");
+    Ok(if report.failed() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_simulators_options_are_handed_on() {
+        let cli = Cli::try_parse_from(["xtask", "simulate", "--seed", "7", "--help"]).unwrap();
+        let Command::Simulate { arguments } = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(arguments, ["--seed", "7", "--help"]);
+    }
+
+    #[test]
+    fn steps_are_named_one_by_one() {
+        let cli = Cli::try_parse_from(["xtask", "test", "--install", "format", "clippy"]).unwrap();
+        let Command::Test(selection) = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert!(selection.install && !selection.keep_going);
+        assert_eq!(selection.steps, ["format", "clippy"]);
+    }
+}
