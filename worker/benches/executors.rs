@@ -38,12 +38,6 @@ const PYTHON_LINES: u64 = 300_000;
 const PYTHON: &str = "import sys\nfor line in sys.stdin:\n    sys.stdout.write(line.upper())\n    sys.stdout.flush()\n";
 
 fn main() {
-    if std::env::args().any(|word| word == "exec-only") {
-        for _ in 0..3 {
-            compare("exec", || exec_rate(&["true"]), xargs_rate);
-        }
-        return;
-    }
     compare(
         "exec of true, 2 slots, against xargs -P 2 -n 1",
         || exec_rate(&["true"]),
