@@ -1,3 +1,4 @@
 //! Task sources and the driver of the ventilator machine.
 
+pub mod driver;
 pub mod source;

@@ -8,7 +8,7 @@ use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::{Role, Work};
 use harmony_protocol::worker::{Config, Output, Worker};
-use harmony_transport::{Event, Events, Transport, TransportError};
+use harmony_transport::{EVENTS_AT_ONCE, Event, Events, Transport, TransportError, sleep_until};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -18,10 +18,6 @@ use crate::parent;
 
 /// Exit code of a worker whose closure holds a thread for good: whoever started it is to start it anew.
 pub const STUCK_EXIT: u8 = 75;
-/// How long the links get to carry the last messages out.
-const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-/// Events taken in before outputs are looked for, so that neither side starves.
-const EVENTS_AT_ONCE: usize = 256;
 
 /// A closure that runs tasks.
 pub type Closure = dyn Fn(TaskContext<'_>) -> Result<Vec<u8>, String> + Send + Sync;
@@ -95,15 +91,9 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
     driver.serve(&mut events, &mut inbox).await?;
     let ended = driver.ended.unwrap_or(Ended::Left);
     if ended != Ended::Orphaned {
-        flush(&mut events).await;
+        driver.transport.wait_closed(&mut events).await;
     }
     Ok(ended)
-}
-
-/// Waits for the links to carry out what is queued; each reports its end.
-async fn flush(events: &mut Events) {
-    let deadline = tokio::time::Instant::now() + LEAVE_WITHIN;
-    while let Ok(Some(_)) = tokio::time::timeout_at(deadline, events.recv()).await {}
 }
 
 impl Driver {
@@ -112,7 +102,7 @@ impl Driver {
         let mut orphaned = std::pin::pin!(parent::orphaned(self.args.until_stdin_closes));
         while self.ended.is_none() {
             self.perform();
-            let timeout = self.machine.poll_timeout().map(tokio::time::Instant::from_std);
+            let timeout = self.machine.poll_timeout();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.take_events(event, events),
@@ -247,13 +237,5 @@ impl Driver {
                 }
             }
         });
-    }
-}
-
-/// Sleeps until then, or for ever.
-async fn sleep_until(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

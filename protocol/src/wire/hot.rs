@@ -160,6 +160,22 @@ impl OutcomeCode {
     }
 }
 
+impl OutcomeCode {
+    /// The name, as files and metrics show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::ExitCode => "ExitCode",
+            Self::Signal => "Signal",
+            Self::DeadlineExceeded => "DeadlineExceeded",
+            Self::ResultTooLarge => "ResultTooLarge",
+            Self::PayloadTooLarge => "PayloadTooLarge",
+            Self::WorkerLost => "WorkerLost",
+            Self::ExecutorError => "ExecutorError",
+        }
+    }
+}
+
 /// ACK: RESULTS up to a sequence are disposed of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ack {

@@ -1,0 +1,361 @@
+//! The driver of the collector machine: it moves bytes between links, machine and logs, and decides nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use harmony_protocol::Identity;
+use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
+use harmony_protocol::ids::{BatchUid, ProcessId};
+use harmony_protocol::wire::Role;
+use harmony_transport::{EVENTS_AT_ONCE, Endpoint, Event, Events, Transport, TransportError, sleep_until};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::spawn_blocking;
+
+use crate::log::disk::{Disk, RealDisk};
+use crate::log::{Log, LogConfig, LogError, Placed, Position, Syncer};
+use crate::read_back::{self, ReadBack};
+use crate::replay::Rebuild;
+
+/// How a collector is started.
+#[derive(Clone, Debug)]
+pub struct CollectorConfig {
+    /// Its name, as people see it.
+    pub name: String,
+    /// Where ventilators and workers reach it.
+    pub listen: Endpoint,
+    /// The folder of the logs: each batch has a folder of its own in it, named by its uid.
+    pub dir: PathBuf,
+    /// How links are protected.
+    pub transport: harmony_transport::Config,
+}
+
+/// Why a collector ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectorError {
+    /// The links cannot be set up.
+    #[error("the collector's links cannot be set up: {0}")]
+    Transport(#[from] TransportError),
+    /// The log failed: what the disk holds is known again after a restart.
+    #[error("the log failed: {0}")]
+    Log(#[from] LogError),
+    /// The system refused something basic.
+    #[error("the collector cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// The folder of a batch's log.
+pub fn log_dir(dir: &Path, uid: BatchUid) -> PathBuf {
+    dir.join(uid.to_string())
+}
+
+enum Report {
+    Opened(BatchUid, Box<Result<Option<(Log, Rebuild)>, LogError>>),
+    Synced(BatchUid, u64, Result<Position, LogError>),
+    Checkpointed(Result<(), LogError>),
+    ReadBack(BatchUid, Result<ReadBack, LogError>),
+    Compared(BatchUid, bool),
+}
+
+struct OpenLog {
+    log: Log,
+    syncer: Syncer,
+    /// The record that is appended next. After a full disk, records that follow the refused one are refused too.
+    next: u64,
+    /// States to keep once their record is durable; the position is known once it was appended.
+    checkpoints: VecDeque<(u64, Option<Position>, Vec<u8>)>,
+}
+
+struct Driver {
+    config: CollectorConfig,
+    machine: Collector,
+    transport: Transport,
+    logs: BTreeMap<BatchUid, OpenLog>,
+    /// Logs being opened; true if one is to be made in case there is none.
+    opening: BTreeMap<BatchUid, bool>,
+    reports: UnboundedSender<Report>,
+    failure: Option<LogError>,
+}
+
+/// Runs a collector until it is asked to leave (SIGTERM) or `orphaned` ends; then everything taken in is durable.
+pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) -> Result<(), CollectorError> {
+    let (transport, mut events) = Transport::start(config.transport.clone())?;
+    transport.listen(&config.listen).await?;
+    let (reports, mut inbox) = unbounded_channel();
+    let process_id = ProcessId(uuid::Uuid::new_v4());
+    let identity = Identity {
+        role: Role::Collector,
+        name: config.name.clone(),
+        process_id,
+        slots: None,
+    };
+    let wall = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let clock = (Instant::now(), u64::try_from(wall.as_micros()).unwrap_or(u64::MAX));
+    let mut driver = Driver {
+        machine: Collector::new(Config::new(identity, clock)),
+        config,
+        transport,
+        logs: BTreeMap::new(),
+        opening: BTreeMap::new(),
+        reports,
+        failure: None,
+    };
+    driver.serve(&mut events, &mut inbox, orphaned).await?;
+    driver.commit()?;
+    driver.machine.handle_shutdown(Instant::now());
+    driver.perform();
+    driver.transport.wait_closed(&mut events).await;
+    Ok(())
+}
+
+impl Driver {
+    async fn serve(
+        &mut self,
+        events: &mut Events,
+        inbox: &mut UnboundedReceiver<Report>,
+        orphaned: impl Future<Output = ()>,
+    ) -> Result<(), CollectorError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut orphaned = std::pin::pin!(orphaned);
+        loop {
+            self.perform();
+            if let Some(failure) = self.failure.take() {
+                return Err(failure.into());
+            }
+            let timeout = self.machine.poll_timeout();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take_events(event, events),
+                    None => return Ok(()),
+                },
+                Some(report) = inbox.recv() => self.take_report(report),
+                () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
+                _ = terminate.recv() => return Ok(()),
+                () = &mut orphaned => return Ok(()),
+            }
+        }
+    }
+
+    fn take_events(&mut self, first: Event, events: &mut Events) {
+        self.take_event(first);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = events.try_recv() else { return };
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Opened { link, .. } => self.machine.handle_link_opened(now, link),
+            Event::Message { link, frames } => self.machine.handle_message(now, link, &frames),
+            Event::Closed { link, reason } => {
+                tracing::debug!(?link, %reason, "link closed");
+                self.machine.handle_link_closed(now, link);
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let now = Instant::now();
+        match report {
+            Report::Opened(uid, opened) => self.take_opened(now, uid, *opened),
+            Report::Synced(uid, sequence, Ok(_)) => {
+                self.machine.handle_synced(now, uid, sequence);
+                self.keep_checkpoints(uid, sequence);
+            }
+            Report::Checkpointed(Err(error)) if !error.is_fatal() => tracing::warn!(%error, "no checkpoint was kept"),
+            Report::Checkpointed(Ok(())) => {}
+            Report::ReadBack(uid, Ok(ReadBack { damaged, digest })) => {
+                if !damaged.is_empty() {
+                    tracing::error!(batch = %uid, ?damaged, "records are damaged on the disk; their numbers run again");
+                }
+                self.machine.handle_read_back(now, uid, damaged, digest);
+            }
+            Report::Compared(uid, differs) => self.machine.handle_compared(now, uid, differs),
+            Report::Synced(_, _, Err(error)) | Report::Checkpointed(Err(error)) | Report::ReadBack(_, Err(error)) => {
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    fn take_opened(&mut self, now: Instant, uid: BatchUid, opened: Result<Option<(Log, Rebuild)>, LogError>) {
+        let create = self.opening.remove(&uid).unwrap_or(false);
+        let opened = match opened {
+            Ok(Some((log, rebuild))) => {
+                let (log_id, syncer) = (log.log_id(), log.syncer());
+                self.logs.insert(
+                    uid,
+                    OpenLog {
+                        log,
+                        syncer,
+                        next: 1,
+                        checkpoints: VecDeque::new(),
+                    },
+                );
+                Opened::Batch {
+                    state: Box::new(rebuild.state),
+                    log_id,
+                }
+            }
+            Ok(None) if create => {
+                self.machine.handle_opened(now, uid, Opened::Absent);
+                return self.open(uid, true);
+            }
+            Ok(None) => Opened::Absent,
+            Err(error) => {
+                tracing::error!(batch = %uid, %error, "the log cannot be opened");
+                Opened::Failed(error.to_string())
+            }
+        };
+        self.machine.handle_opened(now, uid, opened);
+    }
+
+    fn perform(&mut self) {
+        let now = Instant::now();
+        while let Some(output) = self.machine.poll_output(now) {
+            match output {
+                Output::Link(output) => {
+                    if let Err((link, _)) = self.transport.perform(output) {
+                        self.machine.handle_link_closed(now, link);
+                    }
+                }
+                Output::Open { uid, create } => self.open(uid, create),
+                Output::Append {
+                    uid,
+                    sequence,
+                    pieces,
+                    settled,
+                } => self.append(now, uid, sequence, &pieces, &settled),
+                Output::Sync { uid, sequence } => self.sync(uid, sequence),
+                Output::Checkpoint { uid, sequence, state } => {
+                    if let Some(open) = self.logs.get_mut(&uid) {
+                        open.checkpoints.push_back((sequence, None, state));
+                    }
+                }
+                Output::ReadBack { uid } => self.read_back(uid),
+                Output::Compare { uid, number, output } => self.compare(uid, number, output),
+            }
+        }
+    }
+
+    fn open(&mut self, uid: BatchUid, create: bool) {
+        if self.logs.contains_key(&uid) {
+            return;
+        }
+        if let Some(creates) = self.opening.get_mut(&uid) {
+            *creates |= create;
+            return;
+        }
+        self.opening.insert(uid, false);
+        let (dir, reports) = (log_dir(&self.config.dir, uid), self.reports.clone());
+        spawn_blocking(move || {
+            let absent = !create && !dir.is_dir();
+            let opened = if absent {
+                Ok(None)
+            } else {
+                open_log(&dir, uid).map(Some)
+            };
+            let _ = reports.send(Report::Opened(uid, Box::new(opened)));
+        });
+    }
+
+    fn append(&mut self, now: Instant, uid: BatchUid, sequence: u64, pieces: &[Bytes], settled: &[Settled]) {
+        let Some(open) = self.logs.get_mut(&uid) else { return };
+        if sequence != open.next {
+            return self.machine.handle_disk_full(now, uid, sequence);
+        }
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        let placed: Vec<Placed> = settled
+            .iter()
+            .map(|run| Placed {
+                number: run.number,
+                count: run.count,
+                entry: run.entry,
+            })
+            .collect();
+        match open.log.append(&pieces, &placed) {
+            Ok(appended) => {
+                open.next += 1;
+                let waiting = open.checkpoints.iter_mut().find(|(of, ..)| *of == sequence);
+                if let Some((_, position, _)) = waiting {
+                    *position = Some(appended.position);
+                }
+            }
+            Err(error @ LogError::NoSpace { .. }) => {
+                tracing::warn!(%error, "recording pauses until there is room");
+                self.machine.handle_disk_full(now, uid, sequence);
+            }
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    fn sync(&self, uid: BatchUid, sequence: u64) {
+        let Some(open) = self.logs.get(&uid) else { return };
+        let (syncer, reports) = (open.syncer.clone(), self.reports.clone());
+        spawn_blocking(move || {
+            let synced = syncer.sync();
+            let _ = reports.send(Report::Synced(uid, sequence, synced));
+        });
+    }
+
+    /// Keeps the newest state whose record is durable.
+    fn keep_checkpoints(&mut self, uid: BatchUid, synced: u64) {
+        let Some(open) = self.logs.get_mut(&uid) else { return };
+        let mut newest = None;
+        while let Some(checkpoint) = open.checkpoints.pop_front_if(|(sequence, ..)| *sequence <= synced) {
+            newest = Some(checkpoint);
+        }
+        if let Some((_, Some(position), state)) = newest {
+            let (syncer, reports) = (open.syncer.clone(), self.reports.clone());
+            spawn_blocking(move || {
+                let _ = reports.send(Report::Checkpointed(syncer.checkpoint(position, &state)));
+            });
+        }
+    }
+
+    fn read_back(&self, uid: BatchUid) {
+        let Some((open, state)) = self.logs.get(&uid).zip(self.machine.batch(uid)) else {
+            return;
+        };
+        let (reader, settled, reports) = (open.log.reader(), state.settled().clone(), self.reports.clone());
+        spawn_blocking(move || {
+            let _ = reports.send(Report::ReadBack(uid, read_back::read_back(&reader, &settled)));
+        });
+    }
+
+    fn compare(&self, uid: BatchUid, number: u64, output: Bytes) {
+        let Some(open) = self.logs.get(&uid) else { return };
+        let (reader, reports) = (open.log.reader(), self.reports.clone());
+        spawn_blocking(move || {
+            // A record that cannot be read now is found by the read-back.
+            let differs = read_back::differs(&reader, number, &output).unwrap_or(false);
+            if differs {
+                tracing::warn!(batch = %uid, number, "this task answered differently when it ran again; the first answer stands");
+            }
+            let _ = reports.send(Report::Compared(uid, differs));
+        });
+    }
+
+    /// Makes everything taken in durable.
+    fn commit(&self) -> Result<(), LogError> {
+        self.logs.values().try_for_each(|open| open.syncer.sync().map(|_| ()))
+    }
+}
+
+/// Opens the log of a batch, or makes it, and rebuilds the state.
+pub fn open_log(dir: &Path, uid: BatchUid) -> Result<(Log, Rebuild), LogError> {
+    let mut rebuild = Rebuild::default();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (log, recovery) = Log::open(disk, dir, uid, LogConfig::default(), &mut rebuild)?;
+    if !recovery.damage.is_none() || recovery.torn_bytes > 0 {
+        tracing::warn!(batch = %uid, ?recovery, "the log was mended");
+    }
+    Ok((log, rebuild))
+}

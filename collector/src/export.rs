@@ -1,0 +1,263 @@
+//! The files that a batch leaves: results and failures in number order, and a log of all recorded attempts.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use harmony_protocol::collector::{Outcomes, Record};
+use harmony_protocol::wire::{OutcomeCode, ResultEntry};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::log::{Location, LogError, LogReader};
+
+/// Decoded records kept at hand: numbers in order come from as many records as there are workers and slots at once.
+const RECORDS_KEPT: usize = 128;
+/// Bytes gathered before a file is written to.
+const BUFFER: usize = 1 << 20;
+
+/// The name of the file with one line per success, in number order.
+pub const RESULTS: &str = "results.ndjson";
+/// The name of the file with one line per final failure, in number order.
+pub const FAILED: &str = "failed.ndjson";
+/// The name of the file with one row per recorded attempt.
+pub const JOBLOG: &str = "joblog.tsv";
+
+/// Why the files could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] LogError),
+    /// A file cannot be written.
+    #[error("{path} cannot be written: {source}")]
+    Write {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How many lines were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Lines of results.
+    pub succeeded: u64,
+    /// Lines of failures.
+    pub failed: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResultLine<'a> {
+    number: u64,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_base64: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FailedLine<'a> {
+    number: u64,
+    attempts: u32,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    log: std::borrow::Cow<'a, str>,
+}
+
+/// Writes all three files into a folder. Each is complete when its name appears.
+pub fn export(reader: &LogReader, dir: &Path) -> Result<Exported, ExportError> {
+    let mut exported = Exported::default();
+    let mut cursor = Cursor::new(reader);
+    let mut results = Target::create(dir, RESULTS)?;
+    let mut failed = Target::create(dir, FAILED)?;
+    for item in reader.in_order(0) {
+        let (_, location) = item?;
+        let Some((entry, output, log)) = cursor.outcome(location)? else {
+            continue;
+        };
+        if entry.outcome == OutcomeCode::Succeeded {
+            exported.succeeded += 1;
+            results.line(|out| write_result(out, &entry, &output))?;
+        } else {
+            exported.failed += 1;
+            failed.line(|out| write_failure(out, &entry, &log))?;
+        }
+    }
+    results.finish()?;
+    failed.finish()?;
+    export_joblog(reader, dir)?;
+    Ok(exported)
+}
+
+fn write_result(out: &mut impl Write, entry: &ResultEntry, output: &[u8]) -> io::Result<()> {
+    let text = std::str::from_utf8(output).ok();
+    let line = ResultLine {
+        number: entry.number,
+        attempt: entry.attempt,
+        output: text,
+        output_base64: text.is_none().then(|| STANDARD.encode(output)),
+    };
+    Ok(serde_json::to_writer(out, &line)?)
+}
+
+fn write_failure(out: &mut impl Write, entry: &ResultEntry, log: &[u8]) -> io::Result<()> {
+    let line = FailedLine {
+        number: entry.number,
+        attempts: entry.attempt,
+        reason: entry.outcome.name(),
+        exit_code: (entry.outcome == OutcomeCode::ExitCode).then_some(entry.code),
+        signal: (entry.outcome == OutcomeCode::Signal).then_some(entry.code),
+        log: String::from_utf8_lossy(log),
+    };
+    Ok(serde_json::to_writer(out, &line)?)
+}
+
+fn export_joblog(reader: &LogReader, dir: &Path) -> Result<(), ExportError> {
+    let mut joblog = Target::create(dir, JOBLOG)?;
+    joblog.line(|out| write!(out, "number\tattempt\tworker\tstart\tduration\toutcome"))?;
+    for record in reader.records() {
+        let Ok(Record::Outcomes(outcomes)) = Record::decode(&record?.bytes) else {
+            continue;
+        };
+        // A name is the user's text: a tab or a line end in it would shift the columns.
+        let worker = outcomes.worker.replace(['\t', '\n', '\r'], " ");
+        for entry in &outcomes.results.entries {
+            joblog.line(|out| write_row(out, &worker, entry))?;
+        }
+    }
+    joblog.finish()
+}
+
+fn write_row(out: &mut impl Write, worker: &str, entry: &ResultEntry) -> io::Result<()> {
+    let micros = i64::try_from(entry.start_micros).unwrap_or(i64::MAX);
+    let start = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
+    let (seconds, fraction) = (entry.duration_micros / 1_000_000, entry.duration_micros % 1_000_000);
+    let (number, attempt, outcome) = (entry.number, entry.attempt, entry.outcome.name());
+    write!(
+        out,
+        "{number}\t{attempt}\t{worker}\t{start:.6}\t{seconds}.{fraction:06}\t{outcome}"
+    )
+}
+
+/// A file that gets its name when it is complete.
+struct Target {
+    out: BufWriter<File>,
+    part: std::path::PathBuf,
+    path: std::path::PathBuf,
+}
+
+impl Target {
+    fn create(dir: &Path, name: &str) -> Result<Self, ExportError> {
+        let (path, part) = (dir.join(name), dir.join(format!("{name}.part")));
+        let file = File::create(&part).map_err(|source| failure(&part, source))?;
+        Ok(Self {
+            out: BufWriter::with_capacity(BUFFER, file),
+            part,
+            path,
+        })
+    }
+
+    fn line(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), ExportError> {
+        let written = write(&mut self.out).and_then(|()| self.out.write_all(b"\n"));
+        written.map_err(|source| failure(&self.part, source))
+    }
+
+    fn finish(mut self) -> Result<(), ExportError> {
+        let finished = self.out.flush().and_then(|()| fs::rename(&self.part, &self.path));
+        finished.map_err(|source| failure(&self.path, source))
+    }
+}
+
+fn failure(path: &Path, source: io::Error) -> ExportError {
+    ExportError::Write {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+/// A record with the place of each entry's bytes.
+struct Decoded {
+    place: (u32, u64),
+    outcomes: Outcomes,
+    /// Where the output of each entry begins.
+    starts: Vec<usize>,
+}
+
+/// Finds outcomes by location and decodes each record once, as long as numbers ascend.
+pub struct Cursor<'a> {
+    reader: &'a LogReader,
+    kept: VecDeque<Decoded>,
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor that has read nothing yet.
+    pub fn new(reader: &'a LogReader) -> Self {
+        Self {
+            reader,
+            kept: VecDeque::new(),
+        }
+    }
+
+    /// The entry, the output and the log tail at a location; `None` if the record holds no outcomes.
+    pub fn outcome(&mut self, location: Location) -> Result<Option<(ResultEntry, Bytes, Bytes)>, LogError> {
+        let place = location.place();
+        let kept = self.kept.iter().position(|decoded| decoded.place == place);
+        let index = match kept {
+            Some(index) => index,
+            None if self.decode(location)? => 0,
+            None => return Ok(None),
+        };
+        Ok(self
+            .kept
+            .get(index)
+            .and_then(|decoded| decoded.entry(location.entry as usize)))
+    }
+
+    fn decode(&mut self, location: Location) -> Result<bool, LogError> {
+        let Ok(Record::Outcomes(outcomes)) = Record::decode(&self.reader.read(location)?) else {
+            return Ok(false);
+        };
+        let mut at = 0;
+        let starts = outcomes.results.entries.iter().map(|entry| {
+            let start = at;
+            at += entry.output as usize + entry.log as usize;
+            start
+        });
+        let starts = starts.collect();
+        self.kept.push_front(Decoded {
+            place: location.place(),
+            outcomes,
+            starts,
+        });
+        self.kept.truncate(RECORDS_KEPT);
+        Ok(true)
+    }
+}
+
+impl Decoded {
+    fn entry(&self, position: usize) -> Option<(ResultEntry, Bytes, Bytes)> {
+        let results = &self.outcomes.results;
+        let (entry, start) = (*results.entries.get(position)?, *self.starts.get(position)?);
+        let middle = start + entry.output as usize;
+        let end = middle + entry.log as usize;
+        (end <= results.bytes.len()).then(|| {
+            (
+                entry,
+                results.bytes.slice(start..middle),
+                results.bytes.slice(middle..end),
+            )
+        })
+    }
+}

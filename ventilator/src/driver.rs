@@ -1,0 +1,162 @@
+//! The driver of the ventilator machine: it moves bytes between links, machine and task source, and decides nothing.
+
+use std::time::Instant;
+
+use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Ventilator};
+use harmony_transport::{EVENTS_AT_ONCE, Event as LinkEvent, Events, Transport, sleep_until};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
+
+use crate::source::TaskSource;
+
+/// What the host of a ventilator tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The collector is, or is now, at this endpoint.
+    Collector(String),
+    /// There is, or will be, a worker at this endpoint.
+    Worker {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        endpoint: String,
+    },
+    /// There will be no worker of this name any more.
+    WorkerGone(String),
+    /// The process of a worker was seen to end.
+    WorkerExited {
+        /// Its name.
+        name: String,
+        /// Whether the tasks it ran may be the cause.
+        counts: bool,
+    },
+    /// End the batch early.
+    Cancel(String),
+    /// Send nothing more, so that what is in flight can end.
+    Drain,
+    /// Leave; another ventilator may go on later.
+    Leave,
+}
+
+/// The two ends that a host keeps.
+pub struct Host {
+    /// What happens, in order.
+    pub events: UnboundedSender<Event>,
+    /// How far the batch is.
+    pub progress: watch::Sender<Progress>,
+}
+
+struct Source(Box<dyn TaskSource>);
+
+impl Payloads for Source {
+    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String> {
+        self.0.append(number, buffer).map_err(|error| error.to_string())
+    }
+}
+
+struct Driver {
+    machine: Ventilator,
+    source: Source,
+    transport: Transport,
+    host: Host,
+    over: bool,
+}
+
+/// Runs the ventilator of one batch until the batch is over, the ventilator is fenced, it fails, or it is told to leave.
+pub async fn run(
+    config: Config,
+    source: Box<dyn TaskSource>,
+    links: (Transport, Events),
+    mut commands: UnboundedReceiver<Command>,
+    host: Host,
+) {
+    let (transport, mut events) = links;
+    let source = Source(source);
+    let mut driver = Driver {
+        machine: Ventilator::new(config),
+        source,
+        transport,
+        host,
+        over: false,
+    };
+    driver.serve(&mut events, &mut commands).await;
+    driver.machine.handle_leave(Instant::now());
+    driver.perform();
+    driver.transport.wait_closed(&mut events).await;
+}
+
+impl Driver {
+    async fn serve(&mut self, events: &mut Events, commands: &mut UnboundedReceiver<Command>) {
+        loop {
+            self.perform();
+            if self.over {
+                return;
+            }
+            let timeout = self.machine.poll_timeout();
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take_events(event, events),
+                    None => return,
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Leave) | None => return,
+                    Some(command) => self.take_command(command),
+                },
+                () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn take_command(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Collector(endpoint) => self.machine.handle_collector(now, &endpoint),
+            Command::Worker { name, endpoint } => self.machine.handle_worker(now, &name, &endpoint),
+            Command::WorkerGone(name) => self.machine.handle_worker_gone(now, &name),
+            Command::WorkerExited { name, counts } => self.machine.handle_worker_exit(now, &name, counts),
+            Command::Cancel(reason) => self.machine.handle_cancel(now, &reason),
+            Command::Drain => self.machine.handle_drain(now),
+            Command::Leave => {}
+        }
+    }
+
+    fn take_events(&mut self, first: LinkEvent, events: &mut Events) {
+        self.take_event(first);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = events.try_recv() else { return };
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, event: LinkEvent) {
+        let now = Instant::now();
+        match event {
+            LinkEvent::Opened { link, .. } => self.machine.handle_link_opened(now, link),
+            LinkEvent::Message { link, frames } => self.machine.handle_message(now, link, &frames),
+            LinkEvent::Closed { link, reason } => {
+                tracing::debug!(?link, %reason, "link closed");
+                self.machine.handle_link_closed(now, link);
+            }
+        }
+    }
+
+    fn perform(&mut self) {
+        let now = Instant::now();
+        while let Some(output) = self.machine.poll_output(now, &mut self.source) {
+            match output {
+                Output::Link(output) => {
+                    if let Err((link, error)) = self.transport.perform(output) {
+                        tracing::warn!(%error, "a party cannot be dialled");
+                        self.machine.handle_link_closed(now, link);
+                    }
+                }
+                Output::Event(event) => {
+                    self.over |= matches!(event, Event::Done(_) | Event::Fenced { .. } | Event::Failed(_));
+                    // The host may not listen any more; the batch goes on all the same.
+                    let _ = self.host.events.send(event);
+                }
+            }
+        }
+        self.host.progress.send_replace(self.machine.progress());
+    }
+}
