@@ -262,10 +262,8 @@ impl Collector {
                 create: creating,
                 requests,
             }) => {
-                if create && !*creating {
-                    *creating = true;
-                    self.out.push_back(Output::Open { uid, create });
-                }
+                // A log is opened once: if there is none, it is made after that answer.
+                *creating |= create;
                 requests.push(request);
             }
             None if full => {
@@ -334,7 +332,7 @@ impl Collector {
                 "no ventilator has started this batch here",
             );
         }
-        if create && !creators.is_empty() {
+        if create {
             self.slots.insert(
                 uid,
                 Slot::Opening {
@@ -342,6 +340,7 @@ impl Collector {
                     requests: creators,
                 },
             );
+            self.out.push_back(Output::Open { uid, create });
         }
     }
 
@@ -394,7 +393,8 @@ impl Collector {
             let Some(policy) = start.policy.clone() else {
                 return self.sessions.refuse(now, link, "START to a collector needs a policy");
             };
-            if !again {
+            // What has ended stays as it is, and answers with DONE whoever asks.
+            if !again && batch.state.ended().is_none() {
                 let claim = Claim {
                     name: start.name.clone(),
                     epoch: start.epoch,

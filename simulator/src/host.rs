@@ -1,0 +1,118 @@
+//! What all hosts share: what comes in, what goes out, and what they may use meanwhile.
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use harmony_protocol::LinkOutput;
+use harmony_protocol::ids::{Alias, BatchUid, LinkId};
+use harmony_protocol::wire::{self, Bye, ByeCode, Frames, Message};
+
+use crate::checker::Checker;
+use crate::disk::Disk;
+use crate::tasks::Tasks;
+use crate::trace::Trace;
+
+/// Something that a process is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A link stands.
+    Opened(LinkId),
+    /// A link is gone.
+    Closed(LinkId),
+    /// A message came in.
+    Message(LinkId, Frames),
+    /// The time of its timer has come.
+    Timer,
+    /// Worker: the executor of a batch is ready, or why it is not.
+    Prepared(BatchUid, Result<usize, String>),
+    /// Worker: a run has ended.
+    Ended(u64),
+    /// Worker: runs were stopped.
+    Stopped(BatchUid, Vec<(u64, u32)>),
+    /// Worker: it is asked to leave within this time.
+    Drain(Duration),
+    /// Collector: a log is to be opened now.
+    OpenLog(BatchUid, bool),
+    /// Collector: records up to this sequence are durable, and how many records of the log that are.
+    Synced(BatchUid, u64, usize),
+    /// Collector: a record found no room.
+    DiskFull(BatchUid, u64),
+    /// Collector: all records were read back.
+    ReadBack(BatchUid),
+    /// Collector: a duplicate was compared.
+    Compared(BatchUid, bool),
+    /// Ventilator: the process of a worker was seen to end, and whether that counts.
+    WorkerExited(String, bool),
+    /// Ventilator: end the batch.
+    Cancel,
+}
+
+/// Something that a process does to the world.
+#[derive(Debug)]
+pub enum Action {
+    /// On a link.
+    Link(LinkOutput),
+    /// It will be told this after some time, if it still lives.
+    After(Duration, Input),
+    /// It dies after some time, by its own doing.
+    Die(Duration),
+    /// It ends in good order.
+    Exit,
+}
+
+/// What a host may use while it takes an input.
+pub struct Context<'a> {
+    /// Its clock.
+    pub now: Instant,
+    /// The same as time since the beginning.
+    pub at: Duration,
+    /// Its dice.
+    pub random: &'a mut Rng,
+    /// The disk of the collector.
+    pub disk: &'a mut Disk,
+    /// The judge.
+    pub checker: &'a mut Checker,
+    /// The trace.
+    pub trace: &'a mut Trace,
+    /// All batches.
+    pub batches: &'a [Tasks],
+    /// What it does.
+    pub actions: Vec<Action>,
+}
+
+impl Context<'_> {
+    /// The tasks of a batch.
+    pub fn tasks(&self, uid: BatchUid) -> &Tasks {
+        self.batches
+            .iter()
+            .find(|tasks| tasks.uid == uid)
+            .expect("no other batch is known")
+    }
+
+    /// A time between two, each as likely.
+    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        least + (most - least).mul_f64(self.random.f64())
+    }
+
+    /// It will be told this after some time.
+    pub fn after(&mut self, time: Duration, input: Input) {
+        self.actions.push(Action::After(time, input));
+    }
+
+    /// Passes an output on a link on, and returns the message if it is one.
+    pub fn link(&mut self, output: LinkOutput) -> Option<(LinkId, Alias, Message)> {
+        let sent = match &output {
+            LinkOutput::Send { link, frames } => {
+                let (alias, message) =
+                    wire::decode(frames).unwrap_or_else(|e| panic!("a machine sends a bad message: {e}"));
+                if let Message::Bye(Bye { code, reason }) = &message {
+                    assert_eq!(*code, ByeCode::Leaving, "a machine blames another: {reason}");
+                }
+                Some((*link, alias, message))
+            }
+            LinkOutput::Dial { .. } | LinkOutput::Close { .. } => None,
+        };
+        self.actions.push(Action::Link(output));
+        sent
+    }
+}

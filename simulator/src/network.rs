@@ -1,0 +1,122 @@
+//! Links between processes: ordered, delayed, and broken in every way a TCP connection can break.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use harmony_protocol::ids::LinkId;
+
+/// Which process, by its place in the world.
+pub type PartyId = usize;
+
+/// A connection; its sides are 0, which dialled, and 1, which accepted.
+pub type ConnectionId = u64;
+
+/// How far one side of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It waits for the other side.
+    Dialling,
+    /// It was told that the link stands.
+    Open,
+    /// It was told, or is about to be told, that the link is gone, or its process died.
+    Closed,
+}
+
+/// One side of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Whose.
+    pub party: PartyId,
+    /// The link's name there.
+    pub link: LinkId,
+    /// How far it has come.
+    pub side: Side,
+    /// The latest arrival under way to this side: later messages arrive later.
+    pub arrival: Duration,
+    /// What is sent to this side vanishes.
+    pub clogged: bool,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Who dialled.
+    pub ends: [End; 2],
+    /// It was cut: what is under way is lost.
+    pub broken: bool,
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub struct Network {
+    connections: BTreeMap<ConnectionId, Connection>,
+    by_link: BTreeMap<(PartyId, LinkId), (ConnectionId, usize)>,
+    next: ConnectionId,
+    accepted: u64,
+}
+
+impl Network {
+    /// A dial under way from one party to another.
+    pub fn dial(&mut self, from: PartyId, link: LinkId, to: PartyId) -> ConnectionId {
+        self.next += 1;
+        self.accepted += 1;
+        let end = |party, link| End {
+            party,
+            link,
+            side: Side::Dialling,
+            arrival: Duration::ZERO,
+            clogged: false,
+        };
+        let accepted = LinkId::accepted(self.accepted);
+        let ends = [end(from, link), end(to, accepted)];
+        self.connections.insert(self.next, Connection { ends, broken: false });
+        self.by_link.insert((from, link), (self.next, 0));
+        self.by_link.insert((to, accepted), (self.next, 1));
+        self.next
+    }
+
+    /// The connection and side of a process's link.
+    pub fn find(&self, party: PartyId, link: LinkId) -> Option<(ConnectionId, usize)> {
+        self.by_link.get(&(party, link)).copied()
+    }
+
+    /// One connection, while a side of it stands.
+    pub fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(&id)
+    }
+
+    /// Marks one side as closed. True if it was not before.
+    pub fn close(&mut self, id: ConnectionId, side: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        let end = &mut connection.ends[side];
+        if end.side == Side::Closed {
+            return false;
+        }
+        end.side = Side::Closed;
+        self.by_link.remove(&(end.party, end.link));
+        if connection.ends.iter().all(|end| end.side == Side::Closed) {
+            self.connections.remove(&id);
+        }
+        true
+    }
+
+    /// The connections and sides of a process.
+    pub fn of(&self, party: PartyId) -> Vec<(ConnectionId, usize)> {
+        let links = self
+            .by_link
+            .range((party, LinkId::dialled(0))..=(party, LinkId::accepted(u64::MAX)));
+        links.map(|(_, place)| *place).collect()
+    }
+
+    /// All connections that both sides believe in.
+    pub fn standing(&self) -> Vec<ConnectionId> {
+        let both = |c: &Connection| !c.broken && c.ends.iter().all(|end| end.side == Side::Open);
+        self.connections
+            .iter()
+            .filter(|(_, c)| both(c))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! A ventilator process: the machine, the tasks of its batch, and the epoch that it keeps on a disk of its own.
+
+use harmony_protocol::Identity;
+use harmony_protocol::ids::{BatchUid, Epoch, InstanceId, ProcessId};
+use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Ventilator};
+use harmony_protocol::wire::{Ending, Executor, Message, Policy, Role, Work};
+use uuid::Uuid;
+
+use crate::checker::Verdict;
+use crate::host::{Action, Context, Input};
+use crate::tasks::Tasks;
+
+/// See the module.
+#[derive(Debug)]
+pub struct VentilatorHost {
+    machine: Ventilator,
+    uid: BatchUid,
+    /// The last epoch it claimed.
+    epoch: Epoch,
+    over: bool,
+}
+
+struct Source<'a>(&'a Tasks);
+
+impl Payloads for Source<'_> {
+    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String> {
+        let payload = self.0.payload(number);
+        buffer.extend_from_slice(&payload);
+        Ok(payload.len())
+    }
+}
+
+impl VentilatorHost {
+    /// A ventilator process that has just begun; `epoch` is what its predecessor wrote down.
+    pub fn new(name: &str, process: ProcessId, tasks: &Tasks, epoch: Epoch, seed: u64) -> Self {
+        let identity = Identity {
+            role: Role::Ventilator,
+            name: name.to_owned(),
+            process_id: process,
+            slots: None,
+        };
+        let largest = 1 << 20;
+        let config = Config {
+            identity,
+            seed,
+            uid: tasks.uid,
+            name: tasks.name.clone(),
+            instance: InstanceId(Uuid::from_u128(process.0.as_u128() ^ 0x1257_0000)),
+            epoch_floor: epoch,
+            completions: tasks.completions,
+            policy: Policy {
+                backoff_limit_per_index: tasks.backoff_limit,
+                max_bytes_per_task: largest,
+            },
+            work: Work {
+                executor: Executor::Library,
+                collector: String::new(),
+                max_bytes_per_task: largest,
+                deadline_millis: None,
+            },
+            max_failed: tasks.max_failed,
+            deadline: None,
+        };
+        Self {
+            machine: Ventilator::new(config),
+            uid: tasks.uid,
+            epoch,
+            over: false,
+        }
+    }
+
+    /// Where the other parties are.
+    pub fn introduce(&mut self, context: &mut Context<'_>, collector: &str, workers: &[String]) {
+        self.machine.handle_collector(context.now, collector);
+        for name in workers {
+            self.machine.handle_worker(context.now, name, name);
+        }
+        self.drain(context);
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What its successor finds on the disk.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.machine.progress()
+    }
+
+    /// Its batch.
+    pub fn uid(&self) -> BatchUid {
+        self.uid
+    }
+
+    /// When it wants to be told the time.
+    pub fn timeout(&self) -> Option<std::time::Instant> {
+        self.machine.poll_timeout()
+    }
+
+    /// Takes an input, and does what follows from it.
+    pub fn take(&mut self, context: &mut Context<'_>, input: Input) {
+        let now = context.now;
+        match input {
+            Input::Opened(link) => self.machine.handle_link_opened(now, link),
+            Input::Closed(link) => self.machine.handle_link_closed(now, link),
+            Input::Message(link, frames) => self.machine.handle_message(now, link, &frames),
+            Input::Timer => self.machine.handle_timeout(now),
+            Input::WorkerExited(name, counts) => self.machine.handle_worker_exit(now, &name, counts),
+            Input::Cancel => self.machine.handle_cancel(now, "the user asked for it"),
+            other => panic!("not for a ventilator: {other:?}"),
+        }
+        self.drain(context);
+    }
+
+    fn drain(&mut self, context: &mut Context<'_>) {
+        let tasks = context.tasks(self.uid).clone();
+        while let Some(output) = self.machine.poll_output(context.now, &mut Source(&tasks)) {
+            match output {
+                Output::Link(output) => {
+                    if let Some((_, _, Message::Tasks(sent))) = context.link(output) {
+                        assert!(!self.over, "tasks leave after the end: {:?}", sent.entries);
+                    }
+                }
+                Output::Event(event) => self.note(context, event),
+            }
+        }
+        self.machine.sanity_check();
+    }
+
+    fn note(&mut self, context: &mut Context<'_>, event: Event) {
+        context.trace.note(context.at, format_args!("  {event:?}"));
+        let verdict = match event {
+            Event::Claimed { epoch, .. } => {
+                assert!(epoch > self.epoch, "epoch {epoch} was claimed after {}", self.epoch);
+                self.epoch = epoch;
+                return;
+            }
+            Event::Done(done) => {
+                if let Ending::Cancelled(reason) = &done.ending {
+                    context.trace.note(context.at, format_args!("  cancelled: {reason}"));
+                }
+                Verdict::Done(done)
+            }
+            Event::Fenced { epoch } => Verdict::Fenced(epoch),
+            Event::Failed(reason) => Verdict::Failed(reason),
+            Event::WorkerLost { .. } | Event::WorkerRefused { .. } | Event::Health(_) => return,
+        };
+        assert!(!self.over, "a second end: {verdict:?}");
+        self.over = true;
+        if !matches!(verdict, Verdict::Done(_)) {
+            self.machine.handle_leave(context.now);
+        }
+        context.checker.ends(self.uid, verdict);
+        context.actions.push(Action::Exit);
+    }
+}

@@ -1,0 +1,262 @@
+//! A worker process: the machine, and slots in which tasks take virtual time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use harmony_protocol::ids::{Alias, Attempt, BatchUid, Epoch, LinkId, ProcessId};
+use harmony_protocol::wire::{Message, OutcomeCode, Role};
+use harmony_protocol::worker::{Config, Finished, Output, Task, Worker};
+use harmony_protocol::{Identity, wire};
+
+use crate::host::{Action, Context, Input};
+use crate::tasks::Nature;
+
+/// How a worker is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Tasks that run at once.
+    pub slots: u32,
+    /// Tasks that a slot takes ahead.
+    pub window: usize,
+    /// Its executor cannot run.
+    pub broken: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    uid: BatchUid,
+    number: u64,
+    attempt: Attempt,
+    alone: bool,
+    begins: Duration,
+    ends: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct WorkerHost {
+    machine: Worker,
+    process: ProcessId,
+    setup: Setup,
+    /// When each slot of each batch is free.
+    lanes: BTreeMap<BatchUid, Vec<Duration>>,
+    running: BTreeMap<u64, Running>,
+    next_run: u64,
+    starts: BTreeMap<(LinkId, Alias), BatchUid>,
+    /// The highest epoch that a ventilator of this batch has shown.
+    epochs: BTreeMap<BatchUid, Epoch>,
+}
+
+impl WorkerHost {
+    /// A worker process that has just begun.
+    pub fn new(name: &str, process: ProcessId, setup: Setup, seed: u64) -> Self {
+        let identity = Identity {
+            role: Role::Worker,
+            name: name.to_owned(),
+            process_id: process,
+            slots: Some(setup.slots),
+        };
+        Self {
+            machine: Worker::new(Config {
+                identity,
+                slots: setup.slots,
+                seed,
+            }),
+            process,
+            setup,
+            lanes: BTreeMap::new(),
+            running: BTreeMap::new(),
+            next_run: 0,
+            starts: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    /// Which process this is.
+    pub fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    /// Tasks that it has and has not finished.
+    pub fn unfinished(&self) -> u64 {
+        self.machine.unfinished()
+    }
+
+    /// When it wants to be told the time.
+    pub fn timeout(&self) -> Option<std::time::Instant> {
+        self.machine.poll_timeout()
+    }
+
+    /// Takes an input, and does what follows from it.
+    pub fn take(&mut self, context: &mut Context<'_>, input: Input) {
+        let now = context.now;
+        match input {
+            Input::Opened(link) => self.machine.handle_link_opened(now, link),
+            Input::Closed(link) => self.machine.handle_link_closed(now, link),
+            Input::Message(link, frames) => self.take_message(context, link, &frames),
+            Input::Timer => self.machine.handle_timeout(now),
+            Input::Prepared(uid, result) => self.machine.handle_prepared(now, uid, result),
+            Input::Ended(run) => self.take_ended(context, run),
+            Input::Stopped(uid, tasks) => self.machine.handle_stopped(now, uid, &tasks),
+            Input::Drain(grace) => self.machine.handle_drain(now, grace),
+            other => panic!("not for a worker: {other:?}"),
+        }
+        self.drain(context);
+    }
+
+    /// Tasks of an epoch below the highest one shown must not be taken in.
+    fn take_message(&mut self, context: &mut Context<'_>, link: LinkId, frames: &wire::Frames) {
+        let before = self.machine.unfinished();
+        self.machine.handle_message(context.now, link, frames);
+        match wire::decode(frames) {
+            Ok((alias, Message::Start(start))) if start.epoch > 0 => {
+                self.starts.insert((link, alias), start.uid);
+                let highest = self.epochs.entry(start.uid).or_default();
+                *highest = start.epoch.max(*highest);
+            }
+            Ok((alias, Message::Tasks(tasks))) => {
+                let uid = self.starts.get(&(link, alias));
+                let highest = uid.and_then(|uid| self.epochs.get(uid)).copied().unwrap_or_default();
+                let taken = self.machine.unfinished() > before;
+                assert!(
+                    !(taken && tasks.epoch < highest),
+                    "tasks of epoch {} after {highest}",
+                    tasks.epoch
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn take_ended(&mut self, context: &mut Context<'_>, run: u64) {
+        if !self.running.contains_key(&run) {
+            return;
+        }
+        let ended: Vec<u64> = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.ends <= context.at)
+            .map(|(run, _)| *run)
+            .collect();
+        let mut finished: BTreeMap<BatchUid, Vec<Finished>> = BTreeMap::new();
+        for running in ended.iter().filter_map(|run| self.running.remove(run)) {
+            finished.entry(running.uid).or_default().push(outcome(context, running));
+        }
+        for (uid, finished) in finished {
+            self.machine.handle_finished(context.now, uid, finished);
+        }
+    }
+
+    fn drain(&mut self, context: &mut Context<'_>) {
+        while let Some(output) = self.machine.poll_output(context.now) {
+            match output {
+                Output::Link(output) => {
+                    if let Some((link, alias, Message::Credit(credit))) = context.link(output)
+                        && let (Some(task), Some(uid)) = (credit.alone, self.starts.get(&(link, alias)))
+                    {
+                        context.checker.announces(*uid, self.process, task);
+                    }
+                }
+                Output::Prepare { uid, .. } => {
+                    let result = if self.setup.broken {
+                        Err("no such program".to_owned())
+                    } else {
+                        Ok(self.setup.slots as usize * self.setup.window)
+                    };
+                    let time = context.between(Duration::ZERO, Duration::from_millis(20));
+                    context.after(time, Input::Prepared(uid, result));
+                }
+                Output::Run { uid, tasks } => tasks.into_iter().for_each(|task| self.run(context, uid, &task)),
+                Output::Stop { uid, numbers } => self.stop(context, uid, &numbers),
+                Output::Release { uid } => {
+                    self.running.retain(|_, running| running.uid != uid);
+                    self.lanes.remove(&uid);
+                }
+                Output::ExtendDeadlines(_) => {}
+                Output::Exit => context.actions.push(Action::Exit),
+            }
+        }
+        self.machine.sanity_check();
+    }
+
+    fn run(&mut self, context: &mut Context<'_>, uid: BatchUid, task: &Task) {
+        let tasks = context.tasks(uid).clone();
+        context.trace.note(
+            context.at,
+            format_args!("  runs {}@{} of {}", task.number, task.attempt, tasks.name),
+        );
+        let beside = self.running.values().any(|running| running.alone || task.alone);
+        assert!(!beside, "{} runs beside a task that is to run alone", task.number);
+        assert_eq!(
+            task.payload,
+            tasks.payload(task.number),
+            "the payload of {}",
+            task.number
+        );
+        context.checker.runs(&tasks, task.number, task.attempt);
+        let slots = self.setup.slots as usize;
+        let lanes = self.lanes.entry(uid).or_insert_with(|| vec![Duration::ZERO; slots]);
+        let lane = lanes.iter_mut().min().expect("there is a slot");
+        let begins = (*lane).max(context.at);
+        let duration = tasks.duration(task.number, task.attempt);
+        let ends = begins + duration;
+        *lane = ends;
+        let running = Running {
+            uid,
+            number: task.number,
+            attempt: task.attempt,
+            alone: task.alone,
+            begins,
+            ends,
+        };
+        self.next_run += 1;
+        self.running.insert(self.next_run, running);
+        if tasks.nature(task.number) == Nature::Poison {
+            context.actions.push(Action::Die(begins + duration / 2 - context.at));
+        } else {
+            context.after(ends - context.at, Input::Ended(self.next_run));
+        }
+    }
+
+    fn stop(&mut self, context: &mut Context<'_>, uid: BatchUid, numbers: &[u64]) {
+        let mut stopped = Vec::new();
+        let wanted = |running: &Running| running.uid == uid && numbers.contains(&running.number);
+        for (run, running) in self.running.clone() {
+            // A task may end while it is being stopped.
+            if wanted(&running) && context.random.u32(0..10) > 0 {
+                self.running.remove(&run);
+                stopped.push((running.number, running.attempt));
+            }
+        }
+        let time = context.between(Duration::ZERO, Duration::from_millis(5));
+        context.after(time, Input::Stopped(uid, stopped));
+    }
+}
+
+fn outcome(context: &Context<'_>, running: Running) -> Finished {
+    let tasks = context.tasks(running.uid);
+    let succeeded = tasks.succeeds(running.number, running.attempt);
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Finished {
+        number: running.number,
+        attempt: running.attempt,
+        outcome: if succeeded {
+            OutcomeCode::Succeeded
+        } else {
+            OutcomeCode::ExitCode
+        },
+        code: i32::from(!succeeded),
+        start_micros: micros(running.begins),
+        duration_micros: micros(running.ends - running.begins),
+        output: if succeeded {
+            tasks.output(running.number)
+        } else {
+            bytes::Bytes::new()
+        },
+        log: if succeeded {
+            bytes::Bytes::new()
+        } else {
+            "it failed".into()
+        },
+    }
+}
