@@ -32,7 +32,7 @@ pub(crate) const TEST: &[Step] = &[
     },
     Step {
         name: "documents",
-        purpose: "links, commands and file lists name what is there",
+        purpose: "links and commands name what is there",
         run: gates::documents,
     },
     Step {

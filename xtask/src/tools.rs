@@ -58,7 +58,14 @@ pub(crate) fn deny(context: &Context) -> Result<Outcome> {
     if context.strict {
         deny.arg("--locked");
     }
-    succeed(deny.args(["--workspace", "check", "bans", "licenses", "sources"]))?;
+    succeed(deny.args([
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))?;
     Ok(Outcome::PASSED)
 }
 

@@ -1,4 +1,4 @@
-//! What documents and examples name is there.
+//! What documents name is there.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::step::Outcome;
 /// Languages of the fenced blocks whose lines are commands.
 const SHELL: &[&str] = &["sh", "bash", "console"];
 
-/// Links and commands of every .md file, and the lists of files that examples work on.
+/// Links and commands of every .md file.
 pub(crate) fn documents(context: &Context) -> Result<Outcome> {
     let root = &context.root;
     let mut lost = Vec::new();
@@ -25,11 +25,6 @@ pub(crate) fn documents(context: &Context) -> Result<Outcome> {
         lost.extend(absent(root, &page, links(&text)));
         let named = commands(&text).flat_map(|command| lost_in(root, command));
         lost.extend(named.map(|name| format!("{}: {name}", seen(root, &page))));
-    }
-    for list in files_below(&root.join("examples"), "txt")? {
-        if list.ends_with("files.txt") {
-            lost.extend(absent(root, &list, read(&list)?.lines().collect()));
-        }
     }
     none_of("these are named and not there", &lost)?;
     Ok(Outcome::PASSED)
