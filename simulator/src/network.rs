@@ -110,6 +110,17 @@ impl Network {
         links.map(|(_, place)| *place).collect()
     }
 
+    /// The connections between two processes.
+    pub fn between(&self, one: PartyId, other: PartyId) -> Vec<ConnectionId> {
+        let ends = |c: &Connection| c.ends.map(|end| end.party);
+        let joins = |c: &Connection| ends(c) == [one, other] || ends(c) == [other, one];
+        self.connections
+            .iter()
+            .filter(|(_, c)| joins(c))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     /// All connections that both sides believe in.
     pub fn standing(&self) -> Vec<ConnectionId> {
         let both = |c: &Connection| !c.broken && c.ends.iter().all(|end| end.side == Side::Open);

@@ -11,6 +11,21 @@ pub struct Trace {
     hash: Hash,
     print: bool,
     events: u64,
+    /// Keeps what is sent, for tests that look at it.
+    pub kept: Option<Vec<Sent>>,
+}
+
+/// A message that left.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// When.
+    pub at: Duration,
+    /// From whom.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// What.
+    pub message: Message,
 }
 
 /// FNV-1a over all that is noted, 64 bits.
@@ -39,6 +54,7 @@ impl Trace {
             hash: Hash(0xcbf2_9ce4_8422_2325),
             print,
             events: 0,
+            kept: None,
         }
     }
 
@@ -70,6 +86,10 @@ impl Trace {
         self.hash.add(arrow.as_bytes());
         for frame in frames {
             self.hash.add(frame.get(..frame.len().min(256)).unwrap_or_default());
+        }
+        if let (Some(kept), Ok((_, message))) = (&mut self.kept, wire::decode(frames)) {
+            let (from, to) = (who.to_owned(), peer.to_owned());
+            kept.push(Sent { at, from, to, message });
         }
         if self.print {
             let text = wire::decode(frames).map_or_else(|error| error.to_string(), |(alias, m)| readable(alias, &m));

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use harmony_protocol::LinkOutput;
 use harmony_protocol::ids::{Epoch, LinkId, ProcessId};
+use harmony_protocol::ventilator::Progress;
 use harmony_protocol::wire::{Ending, Frames};
 use uuid::Uuid;
 
 use crate::checker::{Checker, Verdict};
 use crate::collector::CollectorHost;
 use crate::disk::Disk;
+use crate::facts::Facts;
 use crate::faults::{Fault, Settings};
 use crate::host::{Action, Context, Input};
 use crate::network::{ConnectionId, Network, PartyId, Side};
-use crate::trace::Trace;
+use crate::trace::{Sent, Trace};
 use crate::ventilator::VentilatorHost;
 use crate::worker::WorkerHost;
 
@@ -114,6 +116,8 @@ pub struct World {
     /// Counts.
     pub tally: Tally,
     processes: u128,
+    /// Nothing has gone wrong.
+    calm: bool,
 }
 
 /// How often in a row a machine may ask for its timer without any time passing.
@@ -135,6 +139,7 @@ impl World {
             checker: Checker::default(),
             tally: Tally::default(),
             processes: 0,
+            calm: settings.is_calm(),
             settings,
         };
         world.add(Role::Collector, "collector".into(), Duration::ZERO);
@@ -233,9 +238,8 @@ impl World {
 
     /// Judges what has ended. Panics if a rule is broken.
     pub fn judge(&mut self) {
-        let calm = self.settings.is_calm();
         for tasks in &self.settings.batches {
-            self.checker.close(tasks, &self.disk.durable(tasks.uid), calm);
+            self.checker.close(tasks, &self.disk.durable(tasks.uid), self.calm);
         }
         for (_, verdict) in &self.checker.verdicts {
             let place = match verdict {
@@ -318,6 +322,7 @@ impl World {
                 if self.parties[party].incarnation == incarnation {
                     self.explain();
                     self.kill(party, true);
+                    self.start_later(party);
                 }
             }
             Event::Leave(party, incarnation) => self.leave(party, incarnation),
@@ -325,6 +330,75 @@ impl World {
             Event::Resume(party, incarnation) => self.resume(party, incarnation),
             Event::DiskRoom => self.disk.full = false,
         }
+    }
+
+    // For tests that decide themselves what goes wrong.
+
+    fn id(&self, name: &str) -> PartyId {
+        self.parties
+            .iter()
+            .position(|party| party.name == name)
+            .expect("a known name")
+    }
+
+    /// A process dies and stays away.
+    pub fn kill_named(&mut self, name: &str) {
+        let id = self.id(name);
+        self.explain();
+        self.kill(id, false);
+    }
+
+    /// A process starts again.
+    pub fn start_named(&mut self, name: &str) {
+        let id = self.id(name);
+        self.start(id);
+    }
+
+    /// The disk of the collector has no room, or has some again.
+    pub fn fill_disk(&mut self, full: bool) {
+        self.disk.full = full;
+    }
+
+    /// A process is told something.
+    pub fn tell(&mut self, name: &str, input: Input) {
+        let id = self.id(name);
+        self.explain();
+        self.give(id, input);
+    }
+
+    /// A process is not scheduled for this long.
+    pub fn pause(&mut self, name: &str, time: Duration) {
+        let id = self.id(name);
+        self.explain();
+        self.pause_for(id, time);
+    }
+
+    /// The links between two processes are cut; both hear of it soon.
+    pub fn cut_between(&mut self, one: &str, other: &str) {
+        let (one, other) = (self.id(one), self.id(other));
+        self.explain();
+        for id in self.network.between(one, other) {
+            self.cut(id, 0);
+            self.cut(id, 1);
+        }
+    }
+
+    /// Everything that has left so far, if the trace keeps it.
+    pub fn sent(&self) -> &[Sent] {
+        self.trace.kept.as_deref().unwrap_or_default()
+    }
+
+    /// How far a ventilator is, if it lives.
+    pub fn progress(&self, name: &str) -> Option<Progress> {
+        match &self.parties[self.id(name)].host {
+            Some(Host::Ventilator(host)) => Some(host.progress()),
+            _ => None,
+        }
+    }
+
+    /// What is durable of a batch.
+    pub fn durable(&self, batch: usize) -> Facts {
+        self.disk.durable(self.settings.batches[batch].uid)
     }
 
     // Processes.
@@ -395,6 +469,9 @@ impl World {
                 self.cut(connection, 1 - side);
             }
         }
+    }
+
+    fn start_later(&mut self, id: PartyId) {
         let pause = self.between(Duration::from_millis(5), self.settings.restart);
         self.push(self.at + pause, Event::Start(id));
     }
@@ -457,9 +534,16 @@ impl World {
         if let Host::Ventilator(_) = host {
             self.parties[id].gone = true;
         } else {
-            let pause = self.between(Duration::from_millis(5), self.settings.restart);
-            self.push(self.at + pause, Event::Start(id));
+            self.start_later(id);
         }
+    }
+
+    fn pause_for(&mut self, id: PartyId, time: Duration) {
+        self.trace
+            .note(self.at, format_args!("{} is paused", self.parties[id].name));
+        self.parties[id].paused = true;
+        let incarnation = self.parties[id].incarnation;
+        self.push(self.at + time, Event::Resume(id, incarnation));
     }
 
     fn resume(&mut self, id: PartyId, incarnation: u64) {
@@ -727,6 +811,7 @@ impl World {
 
     /// A fault may cost everything that is in flight one more execution.
     fn explain(&mut self) {
+        self.calm = false;
         for (batch, in_flight) in self.in_flight().into_iter().enumerate() {
             self.checker.explain(self.settings.batches[batch].uid, in_flight);
         }
@@ -780,6 +865,7 @@ impl World {
             }
             _ => {
                 self.kill(target, false);
+                self.start_later(target);
                 if fault == Fault::LoseDisk {
                     self.lose_disk();
                 }
@@ -788,15 +874,16 @@ impl World {
         true
     }
 
-    fn lose_disk(&mut self) {
+    /// The disk of the collector is lost. The collector must be down.
+    pub fn lose_disk(&mut self) {
         self.trace.note(self.at, format_args!("the disk is lost"));
         for tasks in &self.settings.batches {
             let durable = self.disk.durable(tasks.uid);
             if durable.ended.is_none() {
                 self.checker.wiped(tasks.uid);
                 // Everything recorded runs again.
-                self.checker
-                    .explain(tasks.uid, durable.settled.len() as u64 + durable.charged.len() as u64);
+                let lost = durable.settled.len() + durable.charged.len();
+                self.checker.explain(tasks.uid, lost as u64 + durable.damages);
             }
         }
         self.disk.wipe();

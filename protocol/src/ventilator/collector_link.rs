@@ -192,7 +192,7 @@ impl Ventilator {
         let above = self.collector.doubt.take().unwrap_or(0);
         self.epoch = last.max(self.config.epoch_floor).max(above) + 1;
         if takeover {
-            self.locate = Some(Locate::new(now + LOCATE_WAIT));
+            self.locate = Some(Locate::default());
         }
         self.events.push_back(Event::Claimed {
             epoch: self.epoch,
@@ -231,6 +231,7 @@ impl Ventilator {
             .chain(snapshot.failed.last())
             .map(|(_, last)| *last);
         if let Some(locate) = &mut self.locate {
+            locate.until.get_or_insert(now + LOCATE_WAIT);
             locate.frontier = locate.frontier.max(ends.max().unwrap_or(0));
         }
         let completions = self.config.completions;

@@ -13,24 +13,14 @@ use crate::wire::{Loss, Message, TaskEntry, Tasks};
 use super::Payloads;
 
 /// A takeover that has not heard from all workers yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Locate {
-    /// It waits no longer than that.
-    pub(super) until: Instant,
+    /// It waits no longer than that, once the collector has answered: before, no worker can be asked.
+    pub(super) until: Option<Instant>,
     /// The highest number known to be settled or located: only numbers above it are sent meanwhile.
     pub(super) frontier: u64,
     /// Numbers found at workers.
     pub(super) located: u64,
-}
-
-impl Locate {
-    pub(super) fn new(until: Instant) -> Self {
-        Self {
-            until,
-            frontier: 0,
-            located: 0,
-        }
-    }
 }
 
 /// What goes to one worker in one message.
@@ -313,10 +303,9 @@ impl Ventilator {
 
     /// A takeover is over when all known workers have said what they hold, or after some time.
     pub(super) fn end_locating(&mut self, now: Instant) {
-        let Some(locate) = &self.locate else { return };
-        if !self.collector.was_ready {
+        let Some(until) = self.locate.as_ref().and_then(|locate| locate.until) else {
             return;
-        }
+        };
         let answered = |name: &String| {
             self.fleet
                 .members
@@ -327,7 +316,7 @@ impl Ventilator {
             Peer::Worker(name) => Some(name),
             Peer::Collector => None,
         });
-        if now >= locate.until || known.into_iter().all(answered) {
+        if now >= until || known.into_iter().all(answered) {
             self.locate = None;
         }
     }

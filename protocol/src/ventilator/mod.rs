@@ -606,8 +606,8 @@ impl Ventilator {
             self.dialler.timeout().filter(|_| !self.over),
             self.work.timeout(),
             self.losses.timeout(),
-            self.collector.timeout(),
-            self.locate.as_ref().map(|locate| locate.until),
+            self.collector.timeout().filter(|_| !self.draining),
+            self.locate.as_ref().and_then(|locate| locate.until),
             deadline.and_then(|deadline| Some(self.started? + deadline)),
         ];
         if self.over {

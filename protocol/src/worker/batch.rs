@@ -302,6 +302,11 @@ impl Batch {
         }
     }
 
+    /// Whether there is neither a ventilator nor a bound link to the collector.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.alone_since.is_some() && self.unbound_since().is_some()
+    }
+
     /// The link to the collector is gone, if it was this one.
     pub(crate) fn unbind(&mut self, now: Instant, link: LinkId) {
         if self.uplink_link() == Some(link) {

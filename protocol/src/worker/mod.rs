@@ -867,6 +867,10 @@ impl Worker {
             .map(|(uid, _)| *uid)
             .collect();
         for uid in rebinds {
+            if let Some(batch) = self.batches.get_mut(&uid) {
+                // Without a link there is nothing to wait for: the next one binds when it greets.
+                batch.rebind = None;
+            }
             self.move_uplink(now, uid);
         }
         self.forget_abandoned(now);
@@ -883,7 +887,8 @@ impl Worker {
         let abandoned = self.batches.iter().filter(|(_, batch)| {
             let since = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
             let empty = !batch.holds_any() && since(batch.alone_since, GONE_AFTER);
-            empty || since(batch.alone_since, KEEP_OUTCOMES) && since(batch.unbound_since(), KEEP_OUTCOMES)
+            let kept = batch.alone_since.max(batch.unbound_since());
+            empty || batch.is_abandoned() && since(kept, KEEP_OUTCOMES)
         });
         let uids: Vec<_> = abandoned.map(|(uid, _)| *uid).collect();
         for uid in uids {
@@ -902,16 +907,17 @@ impl Worker {
                 .alone_since
                 .filter(|_| !batch.holds_any())
                 .map(|since| since + GONE_AFTER);
-            [
-                batch.rebind,
-                gathering,
-                empty,
-                batch.alone_since.map(|since| since + KEEP_OUTCOMES),
-            ]
+            let kept = batch.alone_since.max(batch.unbound_since());
+            let kept = kept.filter(|_| batch.is_abandoned()).map(|since| since + KEEP_OUTCOMES);
+            [batch.rebind, gathering, empty, kept]
         });
-        let drain = self.drain.filter(|_| !self.exited).map(|drain| match drain.stopped {
-            true => drain.stop_at + FLUSH_WITHIN,
-            false => drain.stop_at,
+        let idle = self.batches.values().all(|batch| batch.running() == 0);
+        let drain = self.drain.filter(|_| !self.exited).map(|drain| {
+            if drain.stopped || idle {
+                drain.stop_at + FLUSH_WITHIN
+            } else {
+                drain.stop_at
+            }
         });
         let timers = batches
             .flatten()

@@ -1,0 +1,50 @@
+//! A batch whose ventilator dies goes on under the next one.
+
+mod stage;
+
+use std::time::Duration;
+
+use stage::{LONG, attempts, epoch, settings, succeeded, world};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Tasks so long that a takeover finds them running.
+fn long_tasks(completions: u64, workers: usize) -> harmony_simulator::faults::Settings {
+    let mut settings = settings(completions, workers);
+    settings.batches[0].duration = Duration::from_millis(400);
+    settings
+}
+
+fn most_of_one_number(attempts: &[(u64, u32)]) -> usize {
+    let most = attempts
+        .iter()
+        .map(|task| attempts.iter().filter(|other| *other == task).count());
+    most.max().unwrap_or_default()
+}
+
+#[test]
+fn what_runs_is_located_and_nothing_runs_twice() {
+    let mut world = world(long_tasks(40, 3));
+    world.run_until(LONG, |world| succeeded(world) >= 10);
+    world.kill_named("ventilator-0");
+    world.run_for(Duration::from_millis(50));
+    world.start_named("ventilator-0");
+    world.run_until(LONG, |world| epoch(world) == 2);
+    world.run();
+    assert_eq!(most_of_one_number(&attempts(&world)), 1, "{:?}", attempts(&world));
+}
+
+#[test]
+fn a_late_state_still_leaves_time_to_locate() {
+    let mut world = world(long_tasks(40, 3));
+    world.run_until(LONG, |world| succeeded(world) >= 10);
+    world.kill_named("ventilator-0");
+    world.start_named("ventilator-0");
+    world.run_until(LONG, |world| epoch(world) == 2);
+    world.kill_named("collector");
+    world.run_for(10 * SECOND);
+    // Tasks that end now cannot be recorded: their outcomes are held.
+    world.start_named("collector");
+    world.run();
+    assert_eq!(most_of_one_number(&attempts(&world)), 1, "{:?}", attempts(&world));
+}
