@@ -1,3 +1,12 @@
-//! Run a big batch of numbered tasks and end with exactly one recorded result per number.
+//! `harmony`: run a big batch of numbered tasks and end with exactly one recorded result per number.
 
-fn main() {}
+mod args;
+mod collector;
+mod exit;
+mod run;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    args::main()
+}

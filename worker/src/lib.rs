@@ -38,6 +38,7 @@ where
 
 /// Runs a worker to its end and says how this process is to exit.
 pub fn main(args: WorkerArgs, closure: Option<Arc<Closure>>) -> ExitCode {
+    let orphan_folder = args.until_stdin_closes.then(|| args.listen.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(WorkerError::from).and_then(|runtime| {
         let ended = runtime.block_on(driver::run(args, closure));
@@ -45,6 +46,9 @@ pub fn main(args: WorkerArgs, closure: Option<Arc<Closure>>) -> ExitCode {
         runtime.shutdown_background();
         ended
     });
+    if let Some(listen) = orphan_folder {
+        parent::leave_folder(&listen);
+    }
     match ended {
         Ok(Ended::Left | Ended::Orphaned) => ExitCode::SUCCESS,
         Ok(Ended::Stuck) => ExitCode::from(STUCK_EXIT),

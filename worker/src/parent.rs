@@ -1,5 +1,6 @@
 //! Whoever started this process holds its standard input open for as long as it lives.
 
+use harmony_transport::Endpoint;
 use tokio::sync::oneshot;
 
 /// Ends when standard input closes; never, if `watch` is false.
@@ -14,4 +15,30 @@ pub async fn orphaned(watch: bool) {
         let _ = sender.send(());
     });
     let _ = receiver.await;
+}
+
+/// The file that whoever makes a folder for sockets keeps locked in it.
+pub const OWNER_FILE: &str = "owner";
+
+/// Removes the folder of a Unix socket if its owner is gone and nobody else uses it: the last one to leave cleans up.
+pub fn leave_folder(listen: &Endpoint) {
+    let Endpoint::Unix(socket) = listen else {
+        return;
+    };
+    let Some(folder) = socket.parent() else {
+        return;
+    };
+    let owner = folder.join(OWNER_FILE);
+    let Ok(file) = std::fs::File::open(&owner) else {
+        return;
+    };
+    // Whoever still lives holds the lock, and removes the folder itself.
+    if file.try_lock().is_err() {
+        return;
+    }
+    let others = std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.path() != owner));
+    if !others {
+        let _ = std::fs::remove_file(&owner);
+        let _ = std::fs::remove_dir(folder);
+    }
 }

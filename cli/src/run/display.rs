@@ -1,0 +1,173 @@
+//! What a person sees while a batch runs: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use harmony_protocol::ventilator::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Time between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Weight of the newest second in the rate.
+const SMOOTHING: f64 = 0.3;
+
+enum Face {
+    Bar(ProgressBar),
+    Lines,
+    Nothing,
+}
+
+/// Shows progress on standard error.
+pub(crate) struct Display {
+    name: String,
+    face: Face,
+    rate: Rate,
+    last_line: Option<(Instant, u64)>,
+}
+
+impl Display {
+    /// A display for a batch of so many tasks, of which some may be done already.
+    pub(crate) fn new(now: Instant, name: &str, completions: u64, quiet: bool) -> Self {
+        let face = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Face::Nothing,
+            (false, true) => Face::Bar(bar(name, completions)),
+            (false, false) => Face::Lines,
+        };
+        Self {
+            name: name.to_owned(),
+            face,
+            rate: Rate::new(now),
+            last_line: None,
+        }
+    }
+
+    /// Shows how far the batch is.
+    pub(crate) fn show(&mut self, now: Instant, progress: &Progress) {
+        let done = progress.counts.succeeded + progress.counts.failed;
+        let rate = self.rate.update(now, done);
+        let left = progress.completions.saturating_sub(done);
+        let eta = eta(left, rate);
+        match &self.face {
+            Face::Nothing => {}
+            Face::Bar(bar) => {
+                bar.set_position(done);
+                let failed = progress.counts.failed;
+                bar.set_message(format!(
+                    "{failed} failed  {}  {eta}  {}",
+                    per_second(rate),
+                    mood(progress)
+                ));
+            }
+            Face::Lines => {
+                let due = self
+                    .last_line
+                    .is_none_or(|(at, shown)| now >= at + LINE_EVERY && (shown != done || left > 0));
+                if due {
+                    self.last_line = Some((now, done));
+                    let (name, failed, all) = (&self.name, progress.counts.failed, progress.completions);
+                    let (rate, mood) = (per_second(rate), mood(progress));
+                    eprintln!("{name}: {done} of {all} done, {failed} failed, {rate}, {eta}{mood}");
+                }
+            }
+        }
+    }
+
+    /// Says something without spoiling the bar.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.face {
+            Face::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
+            Face::Lines => eprintln!("{text}"),
+            Face::Nothing => {}
+        }
+    }
+
+    /// Says something that must not be missed, even if the run is to be quiet.
+    pub(crate) fn warn(&self, text: &str) {
+        match &self.face {
+            Face::Nothing => eprintln!("{text}"),
+            _ => self.say(text),
+        }
+    }
+
+    /// Leaves the screen.
+    pub(crate) fn finish(&self) {
+        if let Face::Bar(bar) = &self.face {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(name: &str, completions: u64) -> ProgressBar {
+    let bar = ProgressBar::new(completions);
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {human_pos}/{human_len}  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_prefix(name.to_owned());
+    bar
+}
+
+/// What keeps the batch from going on, if anything does.
+fn mood(progress: &Progress) -> &'static str {
+    if progress.health == harmony_protocol::wire::Health::DiskFull {
+        "  the disk is full: waiting for room"
+    } else if !progress.collector_ready {
+        "  waiting for the collector"
+    } else if progress.workers == 0 {
+        "  waiting for workers"
+    } else {
+        ""
+    }
+}
+
+fn eta(left: u64, rate: f64) -> String {
+    if left == 0 {
+        return "ETA 0s".to_owned();
+    }
+    if rate < 1e-6 {
+        return "ETA -".to_owned();
+    }
+    #[allow(clippy::cast_precision_loss)] // an estimate
+    let seconds = (left as f64 / rate).min(1e9);
+    format!("ETA {}", indicatif::HumanDuration(Duration::from_secs_f64(seconds)))
+}
+
+fn per_second(rate: f64) -> String {
+    if rate < 10.0 {
+        format!("{rate:.1}/s")
+    } else {
+        format!("{rate:.0}/s")
+    }
+}
+
+/// Tasks settled per second, smoothed.
+struct Rate {
+    since: Instant,
+    done: Option<u64>,
+    rate: Option<f64>,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            done: None,
+            rate: None,
+        }
+    }
+
+    fn update(&mut self, now: Instant, done: u64) -> f64 {
+        let elapsed = now.saturating_duration_since(self.since).as_secs_f64();
+        match self.done {
+            // What earlier runs recorded says nothing about the speed of this one.
+            None => (self.since, self.done) = (now, Some(done)),
+            Some(before) if elapsed >= 1.0 || self.rate.is_none() && elapsed >= 0.2 => {
+                #[allow(clippy::cast_precision_loss)] // an estimate
+                let newest = done.saturating_sub(before) as f64 / elapsed;
+                let weight = self.rate.map_or(1.0, |_| SMOOTHING);
+                self.rate = Some(self.rate.unwrap_or(0.0) * (1.0 - weight) + newest * weight);
+                (self.since, self.done) = (now, Some(done));
+            }
+            Some(_) => {}
+        }
+        self.rate.unwrap_or(0.0)
+    }
+}

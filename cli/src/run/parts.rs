@@ -1,0 +1,345 @@
+//! The parts of a run, as processes of their own: a collector and workers, restarted when they die.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use harmony_api::{Executor, ValidatedBatch};
+use harmony_transport::Endpoint;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{ChildStdin, Command};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::sockets::Sockets;
+use crate::exit::Failure;
+
+/// A part that ends by itself this soon after its start has failed to start.
+const STARTED_AFTER: Duration = Duration::from_secs(2);
+/// Failures to start in a row after which there is no point in going on.
+const FAILED_STARTS: u32 = 5;
+/// First and longest pause before a part that failed to start is started again.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MOST: Duration = Duration::from_secs(2);
+/// A line of a part's standard error; longer ones are cut into several.
+const LINE_BYTES: usize = 8 << 10;
+/// The last words of a part that are kept for the error message, in bytes.
+const TAIL_BYTES: usize = 2 << 10;
+
+/// A part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// Records outcomes.
+    Collector,
+    /// Runs tasks.
+    Worker(u32),
+}
+
+impl Part {
+    /// Its name, as people see it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Collector => "collector".to_owned(),
+            Self::Worker(ordinal) => format!("worker-{ordinal}"),
+        }
+    }
+}
+
+/// What the parts tell.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// A process ended.
+    Ended(Part, std::io::Result<ExitStatus>),
+    /// A line of its standard error.
+    Line(Part, String),
+}
+
+struct Process {
+    pid: u32,
+    started: Instant,
+    /// Held open: the part ends when it closes.
+    _stdin: Option<ChildStdin>,
+}
+
+/// All parts.
+pub(crate) struct Parts {
+    commands: BTreeMap<Part, Vec<OsString>>,
+    sockets: Sockets,
+    notices: UnboundedSender<Notice>,
+    running: BTreeMap<Part, Process>,
+    /// Failures to start in a row.
+    failures: BTreeMap<Part, u32>,
+    restarts: BTreeMap<Part, Instant>,
+    tails: BTreeMap<Part, String>,
+    leaving: bool,
+}
+
+impl Parts {
+    /// The parts that a batch needs. Nothing is started yet.
+    pub(crate) fn new(
+        batch: &ValidatedBatch,
+        sockets: Sockets,
+        dirs: (PathBuf, PathBuf),
+        grace: u64,
+        notices: UnboundedSender<Notice>,
+    ) -> Result<Self, Failure> {
+        let (logs, work_dir) = dirs;
+        let program = std::env::current_exe()
+            .map_err(Failure::infrastructure)?
+            .into_os_string();
+        let mut commands = BTreeMap::new();
+        let listen = |part: Part| sockets.endpoint(&part.name()).to_string().into();
+        let collector: Vec<OsString> = vec![
+            program.clone(),
+            "collector".into(),
+            "--listen".into(),
+            listen(Part::Collector),
+            "--dir".into(),
+            logs.into(),
+            "--until-stdin-closes".into(),
+        ];
+        commands.insert(Part::Collector, collector);
+        for part in (0..batch.parallelism).map(Part::Worker) {
+            let mut command: Vec<OsString> = match &batch.executor {
+                Executor::Library(own) => own.to_vec().into_iter().map(OsString::from).collect(),
+                _ => vec![program.clone(), "worker".into()],
+            };
+            let slots = batch.slots_per_worker.to_string();
+            let grace = grace.to_string();
+            let flags: [OsString; 11] = [
+                "--name".into(),
+                part.name().into(),
+                "--listen".into(),
+                listen(part),
+                "--slots".into(),
+                slots.into(),
+                "--work-dir".into(),
+                work_dir.clone().into(),
+                "--grace".into(),
+                grace.into(),
+                "--until-stdin-closes".into(),
+            ];
+            command.extend(flags);
+            commands.insert(part, command);
+        }
+        Ok(Self {
+            commands,
+            sockets,
+            notices,
+            running: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            tails: BTreeMap::new(),
+            leaving: false,
+        })
+    }
+
+    /// Where a part listens.
+    pub(crate) fn endpoint(&self, part: Part) -> Endpoint {
+        self.sockets.endpoint(&part.name())
+    }
+
+    /// All parts.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Part> {
+        self.commands.keys().copied()
+    }
+
+    /// Starts all parts.
+    pub(crate) fn start_all(&mut self) -> Result<(), Failure> {
+        let parts: Vec<Part> = self.all().collect();
+        parts.into_iter().try_for_each(|part| self.start(part))
+    }
+
+    fn start(&mut self, part: Part) -> Result<(), Failure> {
+        self.restarts.remove(&part);
+        let Some((program, arguments)) = self.commands.get(&part).and_then(|command| command.split_first()) else {
+            return Ok(());
+        };
+        let own = std::env::current_exe().is_ok_and(|own| own.as_os_str() == program);
+        let mut command = std::process::Command::new(program);
+        if own {
+            // What people look for in a list of processes, wherever the program lies.
+            std::os::unix::process::CommandExt::arg0(&mut command, "harmony");
+        }
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        // A group of its own: Ctrl-C is for the run, which tells its parts.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = Command::from(command).spawn().map_err(|error| {
+            let program = program.to_string_lossy();
+            Failure::infrastructure(format!("{} cannot be started: {program}: {error}", part.name()))
+        })?;
+        let pid = child.id().unwrap_or_default();
+        let stdin = child.stdin.take();
+        let stderr = child.stderr.take();
+        self.tails.remove(&part);
+        let notices = self.notices.clone();
+        tokio::spawn(async move {
+            let lines = async {
+                if let Some(stderr) = stderr {
+                    forward_lines(part, stderr, &notices).await;
+                }
+            };
+            // A grandchild may hold standard error open: the end of the process is what counts.
+            let (status, ()) = tokio::join!(
+                async {
+                    let status = child.wait().await;
+                    let _ = notices.send(Notice::Ended(part, status));
+                },
+                lines
+            );
+            status
+        });
+        self.running.insert(
+            part,
+            Process {
+                pid,
+                started: Instant::now(),
+                _stdin: stdin,
+            },
+        );
+        Ok(())
+    }
+
+    /// Keeps the last words of a part, for the case that it cannot start.
+    pub(crate) fn note_line(&mut self, part: Part, line: &str) {
+        let tail = self.tails.entry(part).or_default();
+        if tail.len() + line.len() < TAIL_BYTES {
+            tail.push_str("\n  ");
+            tail.push_str(line);
+        }
+    }
+
+    /// A part ended: it is started again, at once if it had been running, later and later if it fails to start.
+    pub(crate) fn ended(
+        &mut self,
+        now: Instant,
+        part: Part,
+        status: std::io::Result<ExitStatus>,
+    ) -> Result<(), Failure> {
+        let Some(process) = self.running.remove(&part) else {
+            return Ok(());
+        };
+        if self.leaving {
+            return Ok(());
+        }
+        // A signal from outside says nothing about whether the part can start.
+        let by_itself = status.as_ref().is_ok_and(|status| status.signal().is_none());
+        let failed = by_itself && now.duration_since(process.started) < STARTED_AFTER;
+        let failures = self.failures.entry(part).or_default();
+        *failures = if failed { *failures + 1 } else { 0 };
+        if *failures >= FAILED_STARTS {
+            let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let tail = self.tails.get(&part).cloned().unwrap_or_default();
+            let program = self
+                .commands
+                .get(&part)
+                .and_then(|command| command.first())
+                .cloned()
+                .unwrap_or_default();
+            let (name, program) = (part.name(), program.to_string_lossy().into_owned());
+            return Err(Failure::infrastructure(format!(
+                "{name} ({program}) ended {FAILED_STARTS} times in a row right after its start, last with {how}{tail}"
+            )));
+        }
+        let pause = match *failures {
+            0 => Duration::ZERO,
+            failures => (PAUSE_FIRST * 2_u32.saturating_pow(failures - 1)).min(PAUSE_MOST),
+        };
+        self.restarts.insert(part, now + pause);
+        self.restart_due(now)
+    }
+
+    /// Starts again what has paused for long enough.
+    pub(crate) fn restart_due(&mut self, now: Instant) -> Result<(), Failure> {
+        let due: Vec<Part> = self
+            .restarts
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(part, _)| *part)
+            .collect();
+        due.into_iter().try_for_each(|part| self.start(part))
+    }
+
+    /// When the next part is to be started again.
+    pub(crate) fn next_restart(&self) -> Option<Instant> {
+        self.restarts.values().min().copied()
+    }
+
+    /// From now on a part that ends is not started again.
+    pub(crate) fn leave(&mut self) {
+        self.leaving = true;
+        self.restarts.clear();
+    }
+
+    /// Asks the workers to leave in good order.
+    pub(crate) fn drain_workers(&mut self) {
+        self.leave();
+        for (_, process) in self.running.iter().filter(|(part, _)| matches!(part, Part::Worker(_))) {
+            signal(process.pid, Signal::TERM);
+        }
+    }
+
+    /// Whether a worker still runs.
+    pub(crate) fn has_workers(&self) -> bool {
+        self.running.keys().any(|part| matches!(part, Part::Worker(_)))
+    }
+
+    /// Closes the standard input of all parts: workers kill their tasks, the collector commits.
+    pub(crate) fn close(&mut self) {
+        self.leave();
+        for process in self.running.values_mut() {
+            process._stdin = None;
+        }
+    }
+
+    /// Kills what still runs.
+    pub(crate) fn kill(&mut self) {
+        self.leave();
+        for process in self.running.values() {
+            signal(process.pid, Signal::KILL);
+        }
+    }
+
+    /// Whether any part still runs.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// The process ids of the parts.
+    pub(crate) fn pids(&self) -> BTreeSet<u32> {
+        self.running.values().map(|process| process.pid).collect()
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Hands on what a part says, line by line.
+async fn forward_lines(part: Part, mut stderr: impl AsyncRead + Unpin, notices: &UnboundedSender<Notice>) {
+    let mut line = Vec::new();
+    let mut chunk = vec![0; LINE_BYTES];
+    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
+        for byte in chunk.iter().take(read) {
+            if *byte != b'\n' {
+                line.push(*byte);
+            }
+            if *byte == b'\n' || line.len() >= LINE_BYTES {
+                let text = String::from_utf8_lossy(&line).into_owned();
+                line.clear();
+                if notices.send(Notice::Line(part, text)).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

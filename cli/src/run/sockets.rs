@@ -1,0 +1,80 @@
+//! The folder for the sockets of a run, short enough for their paths, and gone when the run is.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use harmony_transport::Endpoint;
+use harmony_worker::parent::OWNER_FILE;
+
+use crate::exit::Failure;
+
+const PREFIX: &str = "harmony-";
+/// A folder younger than this may not have its owner's lock yet.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// The folder.
+pub(crate) struct Sockets {
+    dir: tempfile::TempDir,
+    _owner: File,
+}
+
+impl Sockets {
+    /// Makes the folder, and removes those of runs that were killed together with all their parts.
+    pub(crate) fn create() -> Result<Self, Failure> {
+        let base = std::env::temp_dir();
+        sweep(&base);
+        let refused = |error| {
+            let base = base.display();
+            Failure::infrastructure(format!(
+                "no folder for sockets can be made in {base}: {error}; set TMPDIR to another one"
+            ))
+        };
+        // TempDir has mode 0700.
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(&base)
+            .map_err(refused)?;
+        let owner = File::create(dir.path().join(OWNER_FILE)).map_err(refused)?;
+        owner.try_lock().map_err(|error| refused(error.into()))?;
+        Ok(Self { dir, _owner: owner })
+    }
+
+    /// The endpoint of a part.
+    pub(crate) fn endpoint(&self, part: &str) -> Endpoint {
+        Endpoint::Unix(self.dir.path().join(part))
+    }
+}
+
+fn sweep(base: &Path) {
+    let me = rustix::process::geteuid().as_raw();
+    let entries = fs::read_dir(base).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    for dir in ours.map(|entry| entry.path()) {
+        if is_abandoned(&dir, me) {
+            let _ = fs::remove_dir_all(&dir);
+        }
+    }
+}
+
+/// Whether a folder belongs to this user and its owner is dead.
+fn is_abandoned(dir: &PathBuf, me: u32) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(dir) else {
+        return false;
+    };
+    if !metadata.is_dir() || metadata.uid() != me {
+        return false;
+    }
+    match File::open(dir.join(OWNER_FILE)) {
+        Ok(owner) => owner.try_lock().is_ok(),
+        Err(_) => {
+            let age = metadata
+                .modified()
+                .ok()
+                .and_then(|then| SystemTime::now().duration_since(then).ok());
+            let empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+            empty && age.is_some_and(|age| age > YOUNG)
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Runs the ventilator and looks after the parts until the batch is over or somebody stops it.
+
+use std::time::{Duration, Instant};
+
+use harmony_protocol::Identity;
+use harmony_protocol::ids::{InstanceId, ProcessId};
+use harmony_protocol::ventilator::{Config, Event, Progress, Ventilator};
+use harmony_protocol::wire::{Health, Policy, Role, Work};
+use harmony_transport::{Transport, sleep_until};
+use harmony_ventilator::driver::{self, Command, Host};
+use harmony_ventilator::source::TaskSource;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+
+use super::Plan;
+use super::display::Display;
+use super::orphans;
+use super::parts::{Notice, Part, Parts};
+use super::sockets::Sockets;
+use crate::args::RunArgs;
+use crate::exit::Failure;
+
+/// How often progress is shown, and orphans are looked for after a worker died.
+const TICK: Duration = Duration::from_millis(200);
+/// How long after the death of a worker its orphans are looked for: some need to lose their own parent first.
+const ORPHANS_FOR: Duration = Duration::from_secs(2);
+/// How long parts may take to end once their standard input is closed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// The run was stopped before the batch was over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Interrupted;
+
+/// How a run is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Not,
+    /// Running tasks may end.
+    Draining,
+    /// At once.
+    Now,
+}
+
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    parts: Parts,
+    display: Display,
+    commands: UnboundedSender<Command>,
+    stop: Stop,
+    orphans_until: Option<Instant>,
+    failure: Option<Failure>,
+    over: bool,
+}
+
+/// Runs the batch. Returns whether it was stopped before it was over.
+pub(crate) fn supervise(
+    args: &RunArgs,
+    plan: &Plan,
+    source: Box<dyn TaskSource>,
+) -> Result<Option<Interrupted>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::infrastructure)?;
+    let outcome = runtime.block_on(run(args, plan, source));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result<Option<Interrupted>, Failure> {
+    orphans::adopt();
+    let links = Transport::start(harmony_transport::Config::default()).map_err(Failure::infrastructure)?;
+    let (notices, mut inbox) = unbounded_channel();
+    let dirs = (plan.folder.logs(), plan.base_dir.clone());
+    let parts = Parts::new(&plan.batch, Sockets::create()?, dirs, args.grace, notices)?;
+    let (commands, receiver) = unbounded_channel();
+    let (events, mut happenings) = unbounded_channel();
+    let config = config(plan, &parts);
+    let (progress, shown) = watch::channel(Ventilator::new(config.clone()).progress());
+    let display = Display::new(Instant::now(), plan.batch.name.as_str(), plan.completions, args.quiet);
+    let mut supervisor = Supervisor {
+        plan,
+        parts,
+        display,
+        commands,
+        stop: Stop::Not,
+        orphans_until: None,
+        failure: None,
+        over: false,
+    };
+    supervisor.introduce();
+    supervisor.parts.start_all()?;
+    let ventilator = tokio::spawn(driver::run(config, source, links, receiver, Host { events, progress }));
+    let outcome = supervisor.watch(&mut inbox, &mut happenings, &shown).await;
+    let _ = supervisor.commands.send(Command::Leave);
+    let _ = ventilator.await;
+    supervisor.close(&mut inbox).await;
+    supervisor.display.finish();
+    outcome?;
+    match supervisor.failure.take() {
+        Some(failure) => Err(failure),
+        None => Ok((!supervisor.over).then_some(Interrupted)),
+    }
+}
+
+fn config(plan: &Plan, parts: &Parts) -> Config {
+    let batch = &plan.batch;
+    let process_id = ProcessId(uuid::Uuid::new_v4());
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        identity: Identity {
+            role: Role::Ventilator,
+            name: "harmony run".to_owned(),
+            process_id,
+            slots: None,
+        },
+        seed: process_id.0.as_u64_pair().0,
+        uid: plan.record.uid,
+        name: batch.name.to_string(),
+        instance: InstanceId(uuid::Uuid::new_v4()),
+        epoch_floor: plan.record.epoch,
+        completions: plan.completions,
+        policy: Policy {
+            backoff_limit_per_index: batch.backoff_limit_per_index,
+            max_bytes_per_task: batch.max_bytes_per_task,
+        },
+        work: Work {
+            executor: batch.executor.wire(),
+            collector: parts.endpoint(Part::Collector).to_string(),
+            max_bytes_per_task: batch.max_bytes_per_task,
+            deadline_millis: batch.active_deadline_per_index.map(millis),
+        },
+        max_failed: batch.max_failed_indexes,
+        deadline: plan.time_left(),
+    }
+}
+
+impl Supervisor<'_> {
+    /// Tells the ventilator where everybody will be.
+    fn introduce(&self) {
+        let parts: Vec<Part> = self.parts.all().collect();
+        for part in parts {
+            let endpoint = self.parts.endpoint(part).to_string();
+            let command = match part {
+                Part::Collector => Command::Collector(endpoint),
+                Part::Worker(_) => Command::Worker {
+                    name: part.name(),
+                    endpoint,
+                },
+            };
+            let _ = self.commands.send(command);
+        }
+    }
+
+    async fn watch(
+        &mut self,
+        inbox: &mut UnboundedReceiver<Notice>,
+        happenings: &mut UnboundedReceiver<Event>,
+        shown: &watch::Receiver<Progress>,
+    ) -> Result<(), Failure> {
+        let mut stops = Stops::new()?;
+        let mut tick = tokio::time::interval(TICK);
+        while !self.over && self.failure.is_none() && self.stop != Stop::Now {
+            if self.stop == Stop::Draining && !self.parts.has_workers() {
+                return Ok(());
+            }
+            let restart = self.parts.next_restart();
+            tokio::select! {
+                Some(event) = happenings.recv() => self.take_event(event)?,
+                Some(notice) = inbox.recv() => self.take_notice(notice)?,
+                () = stops.next() => self.take_stop(),
+                () = sleep_until(restart) => self.parts.restart_due(Instant::now())?,
+                _ = tick.tick() => self.tick(&shown.borrow()),
+            }
+        }
+        self.tick(&shown.borrow());
+        Ok(())
+    }
+
+    fn tick(&mut self, progress: &Progress) {
+        let now = Instant::now();
+        self.display.show(now, progress);
+        if self.orphans_until.is_some() {
+            orphans::kill(&self.parts.pids());
+            self.orphans_until.take_if(|until| now >= *until);
+        }
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Done(_) => self.over = true,
+            Event::Claimed { epoch, .. } => {
+                self.plan.folder.keep(&super::BatchRecord {
+                    epoch,
+                    ..self.plan.record.clone()
+                })?;
+            }
+            Event::Failed(reason) => self.failure = Some(Failure::infrastructure(reason)),
+            Event::Fenced { epoch } => {
+                let message = format!("another ventilator took this batch over (epoch {epoch})");
+                self.failure = Some(Failure::infrastructure(message));
+            }
+            Event::WorkerLost { name, in_flight } if self.stop == Stop::Not => {
+                self.display
+                    .say(&format!("{name} is lost; {in_flight} tasks go out again"));
+            }
+            Event::WorkerLost { .. } => {}
+            Event::WorkerRefused { name, reason } => self.display.warn(&format!("{name}: {reason}")),
+            Event::Health(Health::DiskFull) => self
+                .display
+                .warn("the disk is full: recording pauses until there is room"),
+            Event::Health(Health::Ok) => self.display.warn("there is room on the disk again"),
+        }
+        Ok(())
+    }
+
+    fn take_notice(&mut self, notice: Notice) -> Result<(), Failure> {
+        match notice {
+            Notice::Line(part, line) => {
+                self.parts.note_line(part, &line);
+                self.display.warn(&format!("{}: {}", part.name(), line.trim()));
+            }
+            Notice::Ended(part, status) => {
+                let now = Instant::now();
+                self.parts.ended(now, part, status)?;
+                if let Part::Worker(_) = part {
+                    let _ = self.commands.send(Command::WorkerExited {
+                        name: part.name(),
+                        counts: true,
+                    });
+                    orphans::kill(&self.parts.pids());
+                    self.orphans_until = Some(now + ORPHANS_FOR);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first Ctrl-C lets running tasks end, the second one does not.
+    fn take_stop(&mut self) {
+        if self.stop == Stop::Not {
+            self.stop = Stop::Draining;
+            self.display
+                .say("stopping: running tasks may end; once more to stop them");
+            let _ = self.commands.send(Command::Drain);
+            self.parts.drain_workers();
+        } else {
+            self.stop = Stop::Now;
+        }
+    }
+
+    /// Ends all parts and what they left behind.
+    async fn close(&mut self, inbox: &mut UnboundedReceiver<Notice>) {
+        self.parts.close();
+        let mut give_up = Instant::now() + CLOSE_WITHIN;
+        while self.parts.is_running() {
+            tokio::select! {
+                Some(notice) = inbox.recv() => {
+                    if let Notice::Ended(part, status) = notice {
+                        let _ = self.parts.ended(Instant::now(), part, status);
+                    }
+                }
+                () = sleep_until(Some(give_up)) => {
+                    self.parts.kill();
+                    give_up = Instant::now() + CLOSE_WITHIN;
+                }
+            }
+        }
+        let give_up = Instant::now() + CLOSE_WITHIN;
+        while orphans::kill(&self.parts.pids()) > 0 && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The signals that stop a run: Ctrl-C, a plain kill, and a terminal that goes away.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stops {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(Failure::infrastructure);
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
