@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     // Messages go one way only, and nobody sends heartbeats here.
     let config = Config {
-        idle_after: Duration::from_secs(3_600),
+        idle_after: Duration::from_hours(1),
         ..Config::default()
     };
     let unix = format!("unix:{}", folder.path().join("s").display());
@@ -36,19 +36,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         events.recv().await;
         received.recv().await;
         for size in [100, 1 << 10, 20 << 10, 64 << 10, 1 << 20, 32 << 20] {
-            received = measure(&client, link, received, size).await?;
+            received = measure(&client, link, received, size)?;
         }
     }
     Ok(())
 }
 
 /// Sends messages of three frames and waits until all have arrived.
-async fn measure(
-    client: &Transport,
-    link: LinkId,
-    mut received: Events,
-    size: usize,
-) -> Result<Events, Box<dyn Error>> {
+fn measure(client: &Transport, link: LinkId, mut received: Events, size: usize) -> Result<Events, Box<dyn Error>> {
     let count = (TOTAL / size).min(MESSAGES);
     let arrived = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&arrived);

@@ -121,7 +121,11 @@ pub(crate) async fn finish(context: &Context, link: LinkId, reason: CloseReason,
     let _ = context.events.send(Event::Closed { link, reason }).await;
 }
 
-async fn carry(context: &Arc<Context>, remote: Box<dyn Connection>, ends: Ends) -> Result<CloseReason, CloseReason> {
+async fn carry(
+    context: &Arc<Context>,
+    remote: Box<dyn Connection>,
+    mut ends: Ends,
+) -> Result<CloseReason, CloseReason> {
     let local = local::dealer().await?;
     let (sender, receiver) = local.dealer.split();
     let guard = Guard::new(
@@ -132,25 +136,29 @@ async fn carry(context: &Arc<Context>, remote: Box<dyn Connection>, ends: Ends) 
         Arc::clone(&ends.load),
     );
     let mut guard = AbortOnDrop(tokio::spawn(guard.run()));
-    let cut = async move {
-        match ends.cut.await {
-            Ok(reason) => reason,
-            // Closed by the driver: the queue says so too, once it is empty.
-            Err(_) => pending().await,
-        }
-    };
     tokio::select! {
-        // A cut also ends the queue: the reason must win.
         biased;
-        reason = cut => return Ok(reason),
+        reason = cut_off(&mut ends.cut) => return Ok(reason),
         () = receive(ends.link, receiver, local.monitor, &context.events) => {}
         () = transmit(sender, ends.queue) => {}
+    }
+    // A cut also ends the queue, and may have come just after it was looked for.
+    if let Ok(reason) = ends.cut.try_recv() {
+        return Ok(reason);
     }
     // Both halves are dropped by now: zeromq writes what it has, and the guard ends when that is sent.
     match timeout(FLUSH_WITHIN, &mut guard.0).await {
         Ok(Ok(reason)) => Ok(reason),
         Ok(Err(failed)) => Ok(CloseReason::Private(failed.to_string())),
         Err(_) => Ok(CloseReason::Requested),
+    }
+}
+
+/// Waits until the link is cut off. A driver that closes it drops the sender; then the end of the queue counts.
+async fn cut_off(cut: &mut oneshot::Receiver<CloseReason>) -> CloseReason {
+    match cut.await {
+        Ok(reason) => reason,
+        Err(_) => pending().await,
     }
 }
 

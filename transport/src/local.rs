@@ -18,6 +18,13 @@ use crate::zmtp::handshake;
 /// Bytes that a private socket may hold; the system cuts it to its own limit (`net.core.wmem_max`).
 const SOCKET_BUFFER: usize = 1 << 20;
 
+/// What zeromq reads at once, in bytes: little on an idle link. With its own maximum of 64 KiB, frames of about that
+/// size are copied once more.
+const READ_FIRST: usize = 128;
+const READ_MOST: usize = 256 << 10;
+/// Small reads in a row after which it asks for less again.
+const SHORT_READS: usize = 2;
+
 pub(crate) struct Local<E> {
     pub(crate) dealer: DealerSocket,
     /// Tells when the dealer has read everything and its connection is gone.
@@ -36,7 +43,9 @@ async fn connect() -> io::Result<Local<impl Stream<Item = SocketEvent> + Unpin +
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
 
-    let mut dealer = DealerSocket::with_options(SocketOptions::default());
+    let mut options = SocketOptions::default();
+    options.read_buffer(READ_FIRST, READ_MOST, SHORT_READS);
+    let mut dealer = DealerSocket::with_options(options);
     let monitor = dealer.monitor();
     let endpoint = format!("ipc://\0{name}");
     let accepted = async {

@@ -133,7 +133,6 @@ async fn round_trips(pause: &mut tokio::time::Interval, trips_done: &AtomicU64) 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
     use std::thread;
 
     use super::*;
@@ -144,14 +143,14 @@ mod tests {
     /// before that, and whether it acts at last.
     #[test]
     fn acts_when_the_thread_stands_still_and_not_before() {
-        let (acted, actions) = mpsc::channel();
+        let (acted, actions) = channel();
         let settings = Watchdog {
             every: Duration::from_millis(500),
             misses: MISSES,
             action: Arc::new(move || acted.send(()).unwrap()),
         };
-        let (standing, stands) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
+        let (standing, stands) = channel();
+        let (release, released) = channel::<()>();
         let watched = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

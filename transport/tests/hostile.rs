@@ -28,14 +28,19 @@ struct Target {
 
 impl Target {
     async fn start() -> Self {
+        // Nobody sends heartbeats here.
+        let patient = Config {
+            idle_after: Duration::from_hours(1),
+            ..Config::default()
+        };
         let limits = Config {
             max_message: 1 << 20,
             max_queued_bytes: 4 << 20,
-            ..Config::default()
+            ..patient.clone()
         };
         let mut node = Node::start(limits);
         let endpoint = node.listen("tcp://127.0.0.1:0").await;
-        let mut honest = Node::plain();
+        let mut honest = Node::start(patient);
         let link = honest.dial(0, &endpoint);
         honest.opened().await;
         node.opened().await;
@@ -305,7 +310,11 @@ async fn a_peer_that_stops_reading(target: &mut Target) {
     let payload = vec![0; 256 << 10];
     let deadline = Instant::now() + DEADLINE;
     while target.counters().closed.get("overflow").copied().unwrap_or(0) == before {
-        assert!(Instant::now() < deadline, "the link took everything");
+        assert!(
+            Instant::now() < deadline,
+            "{link:?} took everything: {:?}",
+            target.counters()
+        );
         target.node.transport.send(link, frames(&[&payload]));
         tokio::task::yield_now().await;
     }

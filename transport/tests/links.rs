@@ -240,7 +240,9 @@ async fn links_beyond_the_limit_are_refused() {
     let endpoint = server.listen("tcp://127.0.0.1:0").await;
     client.dial(1, &endpoint);
     client.closed().await;
-    assert_eq!(server.transport.counters().refused["full"], 1);
+    server
+        .counters_until(|counters| counters.refused.get("full") == Some(&1))
+        .await;
 }
 
 #[tokio::test]
