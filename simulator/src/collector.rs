@@ -1,6 +1,6 @@
 //! A collector process: the machine, and a disk that takes virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub struct CollectorHost {
     setup: Setup,
     /// Open logs: how many records each had when it was opened.
     open: BTreeMap<BatchUid, usize>,
+    /// Batches with records that found no room.
+    behind: BTreeSet<BatchUid>,
     starts: BTreeMap<(LinkId, Alias), BatchUid>,
     /// RESULTS by sequence, to be compared with ACK.
     received: BTreeMap<(LinkId, Alias), BTreeMap<u64, Vec<ResultEntry>>>,
@@ -53,6 +55,7 @@ impl CollectorHost {
             machine: Collector::new(config),
             setup,
             open: BTreeMap::new(),
+            behind: BTreeSet::new(),
             starts: BTreeMap::new(),
             received: BTreeMap::new(),
         }
@@ -162,8 +165,10 @@ impl CollectorHost {
             return;
         }
         if full {
+            self.behind.insert(uid);
             context.after(Duration::from_micros(200), Input::DiskFull(uid, sequence));
         } else {
+            self.behind.remove(&uid);
             log.append(pieces);
         }
     }
@@ -191,10 +196,10 @@ impl CollectorHost {
         self.machine.handle_read_back(context.now, uid, damaged, digest);
     }
 
-    /// Everything that the machine has recorded was handed to the log, unless the disk is full: a checkpoint fits then.
+    /// A checkpoint fits when everything that the machine has recorded is in the log.
     fn maybe_checkpoint(&self, context: &mut Context<'_>) {
         for (uid, opened_with) in &self.open {
-            if context.disk.full || context.random.u32(0..100) > 0 {
+            if self.behind.contains(uid) || context.random.u32(0..100) > 0 {
                 continue;
             }
             let (Some(state), Some(log)) = (self.machine.batch(*uid), context.disk.log(*uid)) else {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use harmony_protocol::collector::{BatchState, Record};
 use harmony_protocol::ids::{BatchUid, LogId};
+use harmony_protocol::wire::{OutcomeCode, ResultEntry};
 use uuid::Uuid;
 
 use crate::facts::Facts;
@@ -139,16 +140,15 @@ impl Log {
         whole
     }
 
-    /// The record that settles a number, as bytes of output.
+    /// What a number answered, if its success is in the log.
     pub fn output(&self, number: u64) -> Option<Bytes> {
-        self.records.iter().rev().find_map(|bytes| match decoded(bytes) {
-            Record::Outcomes(outcomes) => {
-                let mut pieces = outcomes.results.pieces();
-                pieces
-                    .find(|(entry, ..)| entry.number == number)
-                    .map(|(_, output, _)| output)
-            }
-            _ => None,
+        self.records.iter().rev().find_map(|bytes| {
+            let Record::Outcomes(outcomes) = decoded(bytes) else {
+                return None;
+            };
+            let answers = |entry: &ResultEntry| entry.number == number && entry.outcome == OutcomeCode::Succeeded;
+            let mut pieces = outcomes.results.pieces();
+            pieces.find(|(entry, ..)| answers(entry)).map(|(_, output, _)| output)
         })
     }
 }

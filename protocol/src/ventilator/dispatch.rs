@@ -100,7 +100,7 @@ impl Ventilator {
         let Some(member) = self.fleet.members.get(&link) else {
             return 0;
         };
-        if member.alone.is_some() {
+        if member.alone.is_some() || member.starved && member.in_flight > 0 {
             return 0;
         }
         let workers = self.fleet.ready().count().max(1) as u64;
@@ -114,10 +114,11 @@ impl Ventilator {
         let Some(mut parcel) = self.parcel(link, tasks) else {
             return false;
         };
-        let mut full = false;
+        let (mut full, mut progress) = (false, false);
         while !full && (parcel.entries.len() as u64) < parcel.tasks {
             let most = parcel.tasks - parcel.entries.len() as u64;
             let Some(run) = self.next_run(most, silent) else { break };
+            progress = true;
             match self.pack_run(now, run, &mut parcel, payloads) {
                 Ok(packed_all) => full = !packed_all,
                 Err(reason) => {
@@ -127,20 +128,12 @@ impl Ventilator {
                 }
             }
         }
-        if parcel.entries.is_empty() {
-            // No byte credit for this worker; another one may have some.
-            return full && self.void_if_stuck(link);
+        if !parcel.entries.is_empty() {
+            self.send_tasks(now, link, parcel, false);
+        } else if let Some(member) = self.fleet.members.get_mut(&link).filter(|_| full) {
+            member.starved = true;
         }
-        self.send_tasks(now, link, parcel, false);
-        true
-    }
-
-    /// A worker whose byte credit is too small for the next task gets no more until its next CREDIT.
-    fn void_if_stuck(&mut self, link: LinkId) -> bool {
-        if let Some(member) = self.fleet.members.get_mut(&link) {
-            member.void_credit();
-        }
-        true
+        progress
     }
 
     fn parcel(&self, link: LinkId, tasks: u64) -> Option<Parcel> {

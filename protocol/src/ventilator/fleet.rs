@@ -33,6 +33,8 @@ pub(crate) struct Member {
     /// The newest WANT, and the credit that echoes it.
     pub(crate) want: Want,
     credit: Option<Credit>,
+    /// The next task does not fit into its bytes: it waits for more, or until nothing is in flight there.
+    pub(crate) starved: bool,
     /// It has had no bound link to the collector for too long.
     pub(crate) unbound: bool,
     /// The number it runs, or will run, alone.
@@ -54,6 +56,7 @@ impl Member {
             in_flight: 0,
             want: Want::default(),
             credit: None,
+            starved: false,
             unbound: false,
             alone: None,
             alone_begun: None,
@@ -70,6 +73,7 @@ impl Member {
             ..Want::default()
         };
         self.credit = None;
+        self.starved = false;
     }
 
     /// CREDIT: only what echoes the newest WANT counts.
@@ -79,6 +83,7 @@ impl Member {
         }
         if credit.serial == self.want.serial {
             self.credit = Some(credit);
+            self.starved = false;
         }
     }
 

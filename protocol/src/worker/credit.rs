@@ -62,18 +62,8 @@ impl Credits {
         within
     }
 
-    /// Tasks granted and not yet received, over all ventilators.
-    fn outstanding(&self) -> (u64, u64) {
-        self.accounts.values().fold((0, 0), |(tasks, bytes), account| {
-            (
-                tasks + account.tasks_granted.saturating_sub(account.tasks_received),
-                bytes + account.bytes_granted.saturating_sub(account.bytes_received),
-            )
-        })
-    }
-
     /// Shares the free room out among the ventilators that want some and may have it. `target` and `held` count tasks,
-    /// `held_bytes` their payloads. Room is given in pieces of a quarter of the target, so that messages stay few.
+    /// `held_bytes` their payloads.
     pub(crate) fn grant(
         &mut self,
         target: u64,
@@ -81,34 +71,55 @@ impl Credits {
         held_bytes: u64,
         open: impl Fn(Door) -> bool,
     ) -> Vec<(Door, Credit)> {
-        let (tasks_out, bytes_out) = self.outstanding();
+        self.grant_tasks(target, held, open);
+        self.grant_bytes(held_bytes);
+        self.due()
+    }
+
+    /// Room is given in pieces of a quarter of the target, so that messages stay few.
+    fn grant_tasks(&mut self, target: u64, held: u64, open: impl Fn(Door) -> bool) {
+        let tasks_out: u64 = self.accounts.values().map(Account::tasks_out).sum();
         let free = target.saturating_sub(held + tasks_out);
-        let free_bytes = QUEUE_BYTES.saturating_sub(held_bytes + bytes_out);
-        let doors: Vec<_> = self.in_turn().into_iter().filter(|door| open(*door)).collect();
-        let hungry = doors
-            .iter()
-            .filter(|door| self.accounts.get(door).is_some_and(|a| a.wanted > 0))
-            .count() as u64;
-        if hungry > 0 && (free >= (target / 4).max(1) || tasks_out == 0 && free > 0) {
-            let (share, share_bytes) = (free.div_ceil(hungry), free_bytes / hungry);
-            let mut left = free;
-            for door in &doors {
-                let Some(account) = self.accounts.get_mut(door).filter(|account| account.wanted > 0) else {
-                    continue;
-                };
-                let tasks = share.min(left).min(account.wanted);
-                if tasks == 0 {
-                    break;
-                }
-                left -= tasks;
-                account.wanted -= tasks;
-                account.tasks_granted += tasks;
-                account.bytes_granted += share_bytes;
+        let wants = |door: &Door| self.accounts.get(door).is_some_and(|account| account.wanted > 0);
+        let hungry: Vec<_> = self
+            .in_turn()
+            .into_iter()
+            .filter(|door| wants(door) && open(*door))
+            .collect();
+        if hungry.is_empty() || free == 0 || free < target / 4 && tasks_out > 0 {
+            return;
+        }
+        let share = free.div_ceil(hungry.len() as u64);
+        let mut left = free;
+        for door in hungry {
+            let Some(account) = self.accounts.get_mut(&door) else {
+                continue;
+            };
+            let tasks = share.min(left).min(account.wanted);
+            if tasks == 0 {
+                break;
+            }
+            left -= tasks;
+            account.grant_tasks(tasks);
+            self.turn = Some(door);
+        }
+    }
+
+    /// Half of the queue's bytes are shared evenly among those that hold task credit, and filled up when they run low.
+    /// The other half leaves room for who comes later.
+    fn grant_bytes(&mut self, held_bytes: u64) {
+        let bytes_out: u64 = self.accounts.values().map(Account::bytes_out).sum();
+        let mut free = QUEUE_BYTES.saturating_sub(held_bytes + bytes_out);
+        let holders = self.accounts.values().filter(|account| account.tasks_out() > 0).count() as u64;
+        let share = QUEUE_BYTES / 2 / holders.max(1);
+        for account in self.accounts.values_mut().filter(|account| account.tasks_out() > 0) {
+            if account.bytes_out() < share / 2 && free >= share / 2 {
+                let bytes = (share - account.bytes_out()).min(free);
+                free -= bytes;
+                account.bytes_granted += bytes;
                 account.echo = true;
-                self.turn = Some(*door);
             }
         }
-        self.due()
     }
 
     fn in_turn(&self) -> Vec<Door> {
@@ -132,13 +143,36 @@ impl Credits {
     }
 
     pub(crate) fn sanity_check(&self, target: u64) {
-        let (tasks, bytes) = self.outstanding();
+        let tasks: u64 = self.accounts.values().map(Account::tasks_out).sum();
+        let bytes: u64 = self.accounts.values().map(Account::bytes_out).sum();
         assert!(tasks <= target * 4, "{tasks} tasks granted with a target of {target}");
         assert!(bytes <= QUEUE_BYTES, "{bytes} bytes granted");
     }
 }
 
 impl Account {
+    /// Tasks granted and not yet received.
+    fn tasks_out(&self) -> u64 {
+        self.tasks_granted.saturating_sub(self.tasks_received)
+    }
+
+    /// The same in bytes. Without task credit nothing can come, so that bytes are free for others.
+    fn bytes_out(&self) -> u64 {
+        if self.tasks_out() == 0 {
+            return 0;
+        }
+        self.bytes_granted.saturating_sub(self.bytes_received)
+    }
+
+    fn grant_tasks(&mut self, tasks: u64) {
+        if self.tasks_out() == 0 {
+            self.bytes_granted = self.bytes_received;
+        }
+        self.wanted -= tasks;
+        self.tasks_granted += tasks;
+        self.echo = true;
+    }
+
     fn credit(&self, alone: Option<(u64, Attempt)>) -> Credit {
         Credit {
             serial: self.serial,
@@ -146,5 +180,50 @@ impl Account {
             bytes_granted: self.bytes_granted,
             alone,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_ventilator_finds_bytes_left_and_used_ones_come_back() {
+        let [one, other]: [Door; 2] = [(LinkId::accepted(1), 1), (LinkId::accepted(2), 1)];
+        let mut credits = Credits::default();
+        for door in [one, other] {
+            credits.open(door);
+        }
+        let want = |backlog| Want {
+            serial: 1,
+            backlog,
+            ..Want::default()
+        };
+        credits.want(one, want(100));
+        let first = credits.grant(4, 0, 0, |_| true);
+        assert!(
+            matches!(first[..], [(door, credit)] if door == one && credit.tasks_granted == 4),
+            "{first:?}"
+        );
+        credits.want(other, want(100));
+        assert!(credits.received(one, 3, 1000));
+        let second = credits.grant(8, 3, 1000, |_| true);
+        let granted = second
+            .iter()
+            .find(|(door, _)| *door == other)
+            .map(|(_, credit)| *credit);
+        assert!(granted.is_some_and(|credit| credit.bytes_granted > 0), "{second:?}");
+
+        let used = granted.map_or(0, |credit| credit.bytes_granted);
+        assert!(credits.received(other, 1, used - 1));
+        let third = credits.grant(8, 0, 0, |_| true);
+        let refilled = third
+            .iter()
+            .any(|(door, credit)| *door == other && credit.bytes_granted > used);
+        assert!(
+            refilled,
+            "a ventilator with task credit but without bytes is stuck: {third:?}"
+        );
+        credits.sanity_check(8);
     }
 }
