@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::cargo_test::{Suite, count_and_run};
 use crate::context::{Context, succeed, works};
 use crate::gates;
+use crate::simulate;
 use crate::step::{Outcome, Step};
 use crate::tools;
 
@@ -77,12 +78,15 @@ pub(crate) const TEST: &[Step] = &[
     },
 ];
 
+/// Seeds of the long simulation: some minutes on two cores.
+const SOAK_SEEDS: u32 = 100_000;
+
 /// The long forms of the tests.
 pub(crate) const SOAK: &[Step] = &[
     Step {
         name: "simulator",
         purpose: "many seeds",
-        run: |context| count_and_run(context, &SIMULATOR.long()),
+        run: |context| simulate::soak(context, SOAK_SEEDS),
     },
     Step {
         name: "processes",
