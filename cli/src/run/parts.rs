@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::iter;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -104,7 +105,7 @@ impl Parts {
         commands.insert(Part::Collector, collector);
         for part in (0..batch.parallelism).map(Part::Worker) {
             let mut command: Vec<OsString> = match &batch.executor {
-                Executor::Library(own) => own.to_vec().into_iter().map(OsString::from).collect(),
+                Executor::Library(own) => own_program(own, &work_dir),
                 _ => vec![program.clone(), "worker".into()],
             };
             let slots = batch.slots_per_worker.to_string();
@@ -316,6 +317,17 @@ impl Parts {
     pub(crate) fn pids(&self) -> BTreeSet<u32> {
         self.running.values().map(|process| process.pid).collect()
     }
+}
+
+/// The command of a worker of the user's own. A relative path is seen from the folder of the batch's file, as all paths in it.
+fn own_program(command: &harmony_api::Command, work_dir: &Path) -> Vec<OsString> {
+    let program = match command.program.contains('/') {
+        true => work_dir.join(&command.program).into_os_string(),
+        false => OsString::from(&command.program),
+    };
+    iter::once(program)
+        .chain(command.arguments.iter().map(OsString::from))
+        .collect()
 }
 
 fn signal(pid: u32, signal: Signal) {
