@@ -116,11 +116,17 @@ impl Driver {
                     }
                 }
                 () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
-                _ = terminate.recv() => self.machine.handle_drain(Instant::now(), self.args.grace()),
+                _ = terminate.recv() => self.drain(),
                 () = &mut orphaned => self.ended = Some(Ended::Orphaned),
             }
         }
         Ok(())
+    }
+
+    /// The machine hands back what it has queued, and the executors what they have not begun.
+    fn drain(&mut self) {
+        self.machine.handle_drain(Instant::now(), self.args.grace());
+        self.executors.values_mut().for_each(|executor| executor.recall());
     }
 
     fn take_events(&mut self, first: Event, events: &mut Events) {

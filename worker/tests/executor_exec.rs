@@ -326,3 +326,23 @@ fn no_zombie_is_left() {
     drop(bench);
     wait_until("no zombie", || harness::zombies_of("true") == 0);
 }
+
+#[test]
+fn what_has_not_begun_is_given_back_and_what_runs_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, go) = (folder.path().join("begun"), folder.path().join("go"));
+    let script = "touch $0; while [ ! -e $1 ]; do sleep 0.01; done; echo done";
+    let mut bench = Bench::start(exec(&[
+        "sh",
+        "-c",
+        script,
+        begun.to_str().unwrap(),
+        go.to_str().unwrap(),
+    ]));
+    bench.submit(vec![task(1, ""), task(2, "")]);
+    wait_until("the first task has begun", || begun.exists());
+    bench.executor.recall();
+    assert_eq!(bench.stopped(1), [(2, 1)]);
+    fs::write(go, "").unwrap();
+    assert_eq!(bench.finished(1)[0].output, "done\n");
+}

@@ -79,6 +79,9 @@ pub trait Executor: Send {
     /// Stops everything that is outstanding.
     fn stop_all(&mut self);
 
+    /// Gives back what no slot has taken yet; each is answered by `Stopped`. What runs goes on.
+    fn recall(&mut self);
+
     /// The machine was not stepped for `gap`: running tasks get that much longer.
     fn extend_deadlines(&mut self, gap: Duration);
 }

@@ -136,6 +136,12 @@ impl Queue {
         self.report_stopped(stopped.iter().map(|task| (task.number, task.attempt)).collect());
     }
 
+    /// Takes back what no slot has taken yet.
+    pub(super) fn recall(&self) {
+        let tasks = std::mem::take(&mut self.lock().tasks);
+        self.report_stopped(tasks.iter().map(|task| (task.number, task.attempt)).collect());
+    }
+
     /// Nothing can be run: says so once, and lets go of all tasks.
     pub(super) fn break_down(&self, reason: String) {
         if let Some(tasks) = self.close() {

@@ -64,6 +64,10 @@ impl Executor for Slots {
         self.queue.stop(&Stop::All);
     }
 
+    fn recall(&mut self) {
+        self.queue.recall();
+    }
+
     fn extend_deadlines(&mut self, gap: Duration) {
         self.queue.extension.add(gap);
     }

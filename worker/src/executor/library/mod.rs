@@ -142,6 +142,11 @@ impl Executor for Library {
         self.pool.stop(&Stop::All);
     }
 
+    fn recall(&mut self) {
+        let tasks = std::mem::take(&mut self.pool.lock().tasks);
+        self.pool.report_stopped(&tasks);
+    }
+
     fn extend_deadlines(&mut self, gap: Duration) {
         self.pool.extension.add(gap);
     }
@@ -270,6 +275,11 @@ impl Pool {
         for lane in &self.lanes {
             stopped.extend(lane.stop(stop, give_up_at));
         }
+        drop(state);
+        self.report_stopped(&stopped);
+    }
+
+    fn report_stopped(&self, stopped: &VecDeque<Task>) {
         if !stopped.is_empty() {
             let stopped = stopped.iter().map(|task| (task.number, task.attempt)).collect();
             self.report(ExecutorEvent::Stopped(stopped));
