@@ -327,7 +327,7 @@ pub struct Done {
     pub ending: Ending,
     /// Totals.
     pub counts: Counts,
-    /// A digest of all records in number order (CRC-32C chained over number, attempt, outcome, code and output).
+    /// The sum, modulo 2^32, of the CRC-32C of each settled number's outcome (number, attempt, outcome, code, output).
     pub digest: u32,
 }
 
