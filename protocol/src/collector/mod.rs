@@ -351,6 +351,11 @@ impl Collector {
                 if !self.sessions.is_ready(link) {
                     return;
                 }
+                // A log that was made for a START which never came to be served has no policy to judge outcomes by.
+                if self.batch(uid).is_none_or(|state| state.claim().is_none()) {
+                    let reason = "no ventilator has started this batch here";
+                    return self.refuse(now, link, alias, RefusedCode::NotStarted, 0, reason);
+                }
                 if let Some(uses) = self.uses.get_mut(&link) {
                     uses.insert(
                         alias,
