@@ -184,7 +184,8 @@ impl Ventilator {
 
     /// The collector said which epoch is the last, and whose: the next one is claimed, unless somebody else took over.
     fn take_answer(&mut self, now: Instant, last: Epoch, instance: Option<InstanceId>) {
-        let ours = last == self.epoch && instance == Some(self.config.instance);
+        // A collector that lost its log knows nobody, so that nobody has fenced this ventilator.
+        let ours = last == 0 || last == self.epoch && instance == Some(self.config.instance);
         if self.epoch > 0 && !ours {
             return self.fenced(last);
         }
@@ -326,7 +327,7 @@ impl Ventilator {
         super::work::take_range(&mut self.losses.held_back, span);
     }
 
-    fn leave_flight(&mut self, span: Span) {
+    pub(super) fn leave_flight(&mut self, span: Span) {
         for run in self.in_flight.remove(span) {
             self.leave_member(run.value.link, (run.first, run.last), run.count());
         }

@@ -402,9 +402,13 @@ impl Ventilator {
         for holding in held.iter().filter(|holding| holding.first < completions) {
             for number in holding.first..=holding.last.min(completions - 1) {
                 let wanted_higher = self.work.has(number, holding.attempt.saturating_add(1));
-                if self.settled.contains(number) || wanted_higher || self.in_flight.value(number).is_some() {
+                let standing = |flight: Flight| self.fleet.members.contains_key(&flight.link);
+                let elsewhere = self.in_flight.value(number).is_some_and(standing);
+                if self.settled.contains(number) || wanted_higher || elsewhere {
                     continue;
                 }
+                // It may still count as in flight on an older link of this worker, which has closed.
+                self.leave_flight((number, number));
                 self.work.remove((number, number));
                 self.losses.held_back.remove(&number);
                 self.unsendable.remove(&number);
