@@ -75,6 +75,8 @@ pub(crate) struct Sessions {
     sessions: BTreeMap<LinkId, Session>,
     out: VecDeque<LinkOutput>,
     stepped: Option<Instant>,
+    /// When the links were last looked after.
+    beat: Option<Instant>,
     nonce: u64,
     /// Messages that broke the protocol.
     pub(crate) malformed: u64,
@@ -87,6 +89,7 @@ impl Sessions {
             sessions: BTreeMap::new(),
             out: VecDeque::new(),
             stepped: None,
+            beat: None,
             nonce: 0,
             malformed: 0,
         }
@@ -113,6 +116,9 @@ impl Sessions {
             said_bye: false,
             closing: false,
         };
+        if self.sessions.is_empty() {
+            self.beat = Some(now);
+        }
         self.sessions.insert(link, session);
         let hello = Hello {
             versions: VERSIONS,
@@ -251,6 +257,7 @@ impl Sessions {
 
     /// Sends the PINGs that are due (`fill` adds what only the machine knows) and closes links that are silent for too long.
     pub(crate) fn heartbeat(&mut self, now: Instant, mut fill: impl FnMut(LinkId) -> Ping) {
+        self.beat = Some(now);
         let mut due = Vec::new();
         let mut dead = Vec::new();
         for (&link, session) in &mut self.sessions {
@@ -293,10 +300,11 @@ impl Sessions {
         self.nonce
     }
 
-    /// When [`Self::heartbeat`] has something to do next. Never later than half a heartbeat, so that [`Self::step`] can tell a pause from idleness.
+    /// When [`Self::heartbeat`] is to be called next: twice in each heartbeat, so that [`Self::step`] can tell a pause
+    /// from idleness. Messages that come in do not put it off.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        let stepped = self.stepped?;
-        (!self.sessions.is_empty()).then(|| stepped + HEARTBEAT / 2)
+        let beat = self.beat?;
+        (!self.sessions.is_empty()).then(|| beat + HEARTBEAT / 2)
     }
 
     pub(crate) fn dial(&mut self, link: LinkId, endpoint: String) {

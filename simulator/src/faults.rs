@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::tasks::{Mix, Tasks};
+use crate::tasks::{Mix, Nature, Tasks};
 use crate::{collector, worker};
 
 /// Something that goes wrong.
@@ -172,6 +172,18 @@ impl Settings {
             settings.cancel = Some(between(random, MILLI, 10 * SECOND));
         }
         settings
+    }
+
+    /// How long the batches may take when nothing goes wrong any more.
+    pub fn patience(&self) -> Duration {
+        let batches = self.batches.iter().map(|tasks| {
+            let poison = (0..tasks.completions)
+                .filter(|number| tasks.nature(*number) == Nature::Poison)
+                .count();
+            let deaths = u32::try_from(poison).unwrap_or(u32::MAX) * (tasks.backoff_limit + 5);
+            5 * tasks.work() + deaths * (self.restart + SECOND)
+        });
+        300 * SECOND + batches.sum()
     }
 
     /// Nothing goes wrong in this run.

@@ -123,6 +123,14 @@ pub struct World {
 /// How often in a row a machine may ask for its timer without any time passing.
 const SPINS: u32 = 100;
 
+/// The last epoch that a ventilator has claimed.
+fn claimed(host: &Host) -> Epoch {
+    match host {
+        Host::Ventilator(ventilator) => ventilator.epoch(),
+        Host::Collector(_) | Host::Worker(_) => 0,
+    }
+}
+
 impl World {
     /// A world that has not begun.
     pub fn new(settings: Settings, random: Rng, trace: Trace) -> Self {
@@ -200,8 +208,7 @@ impl World {
 
     /// Runs until every batch has ended, and some time longer. Panics if that takes too long, or if a rule is broken.
     pub fn run(&mut self) {
-        let work: Duration = self.settings.batches.iter().map(crate::tasks::Tasks::work).sum();
-        let limit = self.settings.until + Duration::from_secs(300) + 5 * work;
+        let limit = self.settings.until + self.settings.patience();
         self.run_until(limit, Self::all_ended);
         let ended = self.at;
         self.run_for(Duration::from_secs(2));
@@ -354,6 +361,12 @@ impl World {
         self.start(id);
     }
 
+    /// The disk of a ventilator is lost. It must be down.
+    pub fn forget_epoch(&mut self, name: &str) {
+        let id = self.id(name);
+        self.parties[id].epoch = 0;
+    }
+
     /// The disk of the collector has no room, or has some again.
     pub fn fill_disk(&mut self, full: bool) {
         self.disk.full = full;
@@ -380,6 +393,17 @@ impl World {
         for id in self.network.between(one, other) {
             self.cut(id, 0);
             self.cut(id, 1);
+        }
+    }
+
+    /// Nothing arrives on the links between two processes any more, and neither hears of it.
+    pub fn clog_between(&mut self, one: &str, other: &str) {
+        let (one, other) = (self.id(one), self.id(other));
+        self.explain();
+        for id in self.network.between(one, other) {
+            if let Some(connection) = self.network.connection(id) {
+                connection.ends.iter_mut().for_each(|end| end.clogged = true);
+            }
         }
     }
 
@@ -595,8 +619,10 @@ impl World {
             batches: &self.settings.batches,
             actions: Vec::new(),
         };
+        let epoch = claimed(&host);
         what(&mut host, &mut context);
         let actions = context.actions;
+        let took_over = claimed(&host) > epoch;
         let timeout = match &host {
             Host::Collector(collector) => collector.timeout(),
             Host::Worker(worker) => worker.timeout(),
@@ -604,6 +630,10 @@ impl World {
         };
         self.parties[id].host = Some(host);
         self.set_timer(id, timeout);
+        if took_over && !self.calm {
+            // What its predecessor has in flight is not known to it yet.
+            self.explain();
+        }
         for action in actions {
             self.act(id, action);
         }
@@ -883,7 +913,8 @@ impl World {
                 self.checker.wiped(tasks.uid);
                 // Everything recorded runs again.
                 let lost = durable.settled.len() + durable.charged.len();
-                self.checker.explain(tasks.uid, lost as u64 + durable.damages);
+                let again = durable.damages * (u64::from(tasks.backoff_limit) + 1);
+                self.checker.explain(tasks.uid, lost as u64 + again);
             }
         }
         self.disk.wipe();

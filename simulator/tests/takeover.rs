@@ -48,3 +48,20 @@ fn a_late_state_still_leaves_time_to_locate() {
     world.run();
     assert_eq!(most_of_one_number(&attempts(&world)), 1, "{:?}", attempts(&world));
 }
+
+#[test]
+fn an_empty_collector_fences_nobody() {
+    let mut world = world(long_tasks(40, 2));
+    world.run_until(LONG, |world| succeeded(world) >= 10);
+    // A second ventilator takes over at the workers, and dies together with the collector's disk.
+    world.kill_named("ventilator-0");
+    world.start_named("ventilator-0");
+    world.run_until(LONG, |world| epoch(world) == 2);
+    world.kill_named("ventilator-0");
+    world.kill_named("collector");
+    world.lose_disk();
+    world.start_named("collector");
+    world.forget_epoch("ventilator-0");
+    world.start_named("ventilator-0");
+    world.run();
+}

@@ -29,9 +29,14 @@ pub(crate) fn settings(completions: u64, workers: usize) -> Settings {
 
 /// A world that begins.
 pub(crate) fn world(settings: Settings) -> World {
+    world_of(1, settings)
+}
+
+/// A world that begins, with dice of its own.
+pub(crate) fn world_of(seed: u64, settings: Settings) -> World {
     let mut trace = Trace::new(std::env::var_os("HARMONY_TRACE").is_some());
     trace.kept = Some(Vec::new());
-    World::new(settings, Rng::with_seed(1), trace)
+    World::new(settings, Rng::with_seed(seed), trace)
 }
 
 /// All TASKS that left, with sender and receiver.
