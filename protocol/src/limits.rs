@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How often a side that has nothing else to say sends PING.
+/// How often each side sends PING, whatever else it sends: PING tells what nothing else does.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which a link counts as dead: five heartbeats, so that one lost second is not a lost worker.
 pub const DEAD_AFTER: Duration = Duration::from_secs(5);

@@ -63,7 +63,7 @@ struct Session {
     hello: Option<Hello>,
     opened: Instant,
     heard: Instant,
-    sent: Instant,
+    pinged: Instant,
     said_bye: bool,
     closing: bool,
 }
@@ -112,7 +112,7 @@ impl Sessions {
             hello: None,
             opened: now,
             heard: now,
-            sent: now,
+            pinged: now,
             said_bye: false,
             closing: false,
         };
@@ -129,7 +129,7 @@ impl Sessions {
             max_payload: MAX_PAYLOAD,
             heartbeat_millis: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(u32::MAX),
         };
-        self.transmit(now, link, 0, &Message::Hello(hello));
+        self.transmit(link, 0, &Message::Hello(hello));
     }
 
     /// Takes a message in: decodes it, keeps the greeting and the heartbeat, and hands on what the machine must see.
@@ -143,7 +143,7 @@ impl Sessions {
         session.heard = now;
         let greeted = session.hello.is_some();
         match wire::decode(frames) {
-            Ok((_, Message::Hello(hello))) if !greeted => self.greet(now, link, hello),
+            Ok((_, Message::Hello(hello))) if !greeted => self.greet(link, hello),
             Ok((_, Message::Bye(_))) => {
                 session.said_bye = true;
                 session.closing = true;
@@ -151,7 +151,7 @@ impl Sessions {
                 Received::Nothing
             }
             Ok((alias, Message::Ping(ping))) if greeted => {
-                self.transmit(now, link, 0, &Message::Pong(Pong { nonce: ping.nonce }));
+                self.transmit(link, 0, &Message::Pong(Pong { nonce: ping.nonce }));
                 Received::Message(alias, Message::Ping(ping))
             }
             Ok((alias, message)) if greeted && !matches!(message, Message::Hello(_)) => {
@@ -159,24 +159,24 @@ impl Sessions {
             }
             Ok((_, message)) => {
                 let when = if greeted { "after" } else { "before" };
-                self.refuse(now, link, &format!("unexpected {} {when} the greeting", message.kind()));
+                self.refuse(link, &format!("unexpected {} {when} the greeting", message.kind()));
                 Received::Nothing
             }
             Err(error) => {
-                self.refuse(now, link, &error.to_string());
+                self.refuse(link, &error.to_string());
                 Received::Nothing
             }
         }
     }
 
-    fn greet(&mut self, now: Instant, link: LinkId, hello: Hello) -> Received {
+    fn greet(&mut self, link: LinkId, hello: Hello) -> Received {
         let (low, high) = hello.versions;
         if low > VERSIONS.1 || high < VERSIONS.0 {
             let reason = format!(
                 "this side speaks versions {} to {}, the other {low} to {high}",
                 VERSIONS.0, VERSIONS.1
             );
-            self.close(now, link, ByeCode::Version, &reason);
+            self.close(link, ByeCode::Version, &reason);
             return Received::Nothing;
         }
         if let Some(session) = self.sessions.get_mut(&link) {
@@ -186,17 +186,16 @@ impl Sessions {
     }
 
     /// Closes a link whose peer broke the protocol.
-    pub(crate) fn refuse(&mut self, now: Instant, link: LinkId, reason: &str) {
+    pub(crate) fn refuse(&mut self, link: LinkId, reason: &str) {
         self.malformed += 1;
-        self.close(now, link, ByeCode::Malformed, reason);
+        self.close(link, ByeCode::Malformed, reason);
     }
 
     /// Says BYE and closes.
-    pub(crate) fn close(&mut self, now: Instant, link: LinkId, code: ByeCode, reason: &str) {
+    pub(crate) fn close(&mut self, link: LinkId, code: ByeCode, reason: &str) {
         let open = self.sessions.get(&link).is_some_and(|session| !session.closing);
         if open {
             self.transmit(
-                now,
                 link,
                 0,
                 &Message::Bye(Bye {
@@ -212,10 +211,10 @@ impl Sessions {
     }
 
     /// Says BYE on all links.
-    pub(crate) fn close_all(&mut self, now: Instant, code: ByeCode, reason: &str) {
+    pub(crate) fn close_all(&mut self, code: ByeCode, reason: &str) {
         let links: Vec<_> = self.sessions.keys().copied().collect();
         for link in links {
-            self.close(now, link, code, reason);
+            self.close(link, code, reason);
         }
     }
 
@@ -227,15 +226,14 @@ impl Sessions {
     }
 
     /// Sends a message, if the peer has greeted and the link still stands.
-    pub(crate) fn send(&mut self, now: Instant, link: LinkId, alias: Alias, message: &Message) {
+    pub(crate) fn send(&mut self, link: LinkId, alias: Alias, message: &Message) {
         if self.is_ready(link) {
-            self.transmit(now, link, alias, message);
+            self.transmit(link, alias, message);
         }
     }
 
-    fn transmit(&mut self, now: Instant, link: LinkId, alias: Alias, message: &Message) {
-        if let Some(session) = self.sessions.get_mut(&link) {
-            session.sent = now;
+    fn transmit(&mut self, link: LinkId, alias: Alias, message: &Message) {
+        if self.sessions.contains_key(&link) {
             self.out.push_back(LinkOutput::Send {
                 link,
                 frames: wire::encode(alias, message),
@@ -272,7 +270,8 @@ impl Sessions {
             if now >= limit {
                 session.closing = true;
                 dead.push(link);
-            } else if session.hello.is_some() && now >= session.sent + HEARTBEAT {
+            } else if session.hello.is_some() && now >= session.pinged + HEARTBEAT {
+                session.pinged = now;
                 due.push(link);
             }
         }
@@ -281,15 +280,14 @@ impl Sessions {
         }
         for link in due {
             let ping = fill(link);
-            self.ping(now, link, ping);
+            self.ping(link, ping);
         }
     }
 
     /// Sends one PING and returns the nonce that its PONG will echo.
-    pub(crate) fn ping(&mut self, now: Instant, link: LinkId, ping: Ping) -> u64 {
+    pub(crate) fn ping(&mut self, link: LinkId, ping: Ping) -> u64 {
         self.nonce += 1;
         self.send(
-            now,
             link,
             0,
             &Message::Ping(Ping {

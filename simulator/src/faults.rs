@@ -24,6 +24,8 @@ pub enum Fault {
     HalfCut,
     /// A link carries nothing any more in one direction.
     Clog,
+    /// Two processes cannot reach each other for a while.
+    Part,
     /// A process is not scheduled for a while.
     Pause,
     /// A worker is asked to leave.
@@ -33,7 +35,7 @@ pub enum Fault {
 }
 
 /// All faults.
-pub const FAULTS: [Fault; 10] = [
+pub const FAULTS: [Fault; 11] = [
     Fault::KillVentilator,
     Fault::KillCollector,
     Fault::LoseDisk,
@@ -41,6 +43,7 @@ pub const FAULTS: [Fault; 10] = [
     Fault::Cut,
     Fault::HalfCut,
     Fault::Clog,
+    Fault::Part,
     Fault::Pause,
     Fault::Drain,
     Fault::DiskFull,

@@ -1,6 +1,6 @@
 //! Links between processes: ordered, delayed, and broken in every way a TCP connection can break.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use harmony_protocol::ids::LinkId;
@@ -51,6 +51,8 @@ pub struct Connection {
 pub struct Network {
     connections: BTreeMap<ConnectionId, Connection>,
     by_link: BTreeMap<(PartyId, LinkId), (ConnectionId, usize)>,
+    /// Pairs of processes that cannot reach each other.
+    parted: BTreeSet<(PartyId, PartyId)>,
     next: ConnectionId,
     accepted: u64,
 }
@@ -73,6 +75,21 @@ impl Network {
         self.by_link.insert((from, link), (self.next, 0));
         self.by_link.insert((to, accepted), (self.next, 1));
         self.next
+    }
+
+    /// Lets two processes reach each other no more, or again.
+    pub fn part(&mut self, one: PartyId, other: PartyId, parted: bool) {
+        let pair = (one.min(other), one.max(other));
+        if parted {
+            self.parted.insert(pair);
+        } else {
+            self.parted.remove(&pair);
+        }
+    }
+
+    /// Whether two processes cannot reach each other.
+    pub fn is_parted(&self, one: PartyId, other: PartyId) -> bool {
+        self.parted.contains(&(one.min(other), one.max(other)))
     }
 
     /// The connection and side of a process's link.

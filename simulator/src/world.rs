@@ -81,6 +81,7 @@ enum Event {
     Leave(PartyId, u64),
     Start(PartyId),
     Resume(PartyId, u64),
+    Join(PartyId, PartyId),
     DiskRoom,
 }
 
@@ -298,6 +299,7 @@ impl World {
             Event::Timer(party, incarnation, at) => {
                 if self.parties[party].incarnation == incarnation && self.parties[party].timer == Some(at) {
                     self.parties[party].timer = None;
+                    self.parties[party].spins += 1;
                     self.give(party, Input::Timer);
                 }
             }
@@ -335,6 +337,7 @@ impl World {
             Event::Leave(party, incarnation) => self.leave(party, incarnation),
             Event::Start(party) => self.start(party),
             Event::Resume(party, incarnation) => self.resume(party, incarnation),
+            Event::Join(one, other) => self.network.part(one, other, false),
             Event::DiskRoom => self.disk.full = false,
         }
     }
@@ -390,9 +393,27 @@ impl World {
     pub fn cut_between(&mut self, one: &str, other: &str) {
         let (one, other) = (self.id(one), self.id(other));
         self.explain();
+        self.cut_all(one, other);
+    }
+
+    fn cut_all(&mut self, one: PartyId, other: PartyId) {
         for id in self.network.between(one, other) {
             self.cut(id, 0);
             self.cut(id, 1);
+        }
+    }
+
+    /// Two processes cannot reach each other any more, or can again.
+    pub fn part_named(&mut self, one: &str, other: &str, parted: bool) {
+        let (one, other) = (self.id(one), self.id(other));
+        self.explain();
+        self.part(one, other, parted);
+    }
+
+    fn part(&mut self, one: PartyId, other: PartyId, parted: bool) {
+        self.network.part(one, other, parted);
+        if parted {
+            self.cut_all(one, other);
         }
     }
 
@@ -643,11 +664,9 @@ impl World {
         let now = self.now();
         let party = &mut self.parties[id];
         // A timer in the past is due at once; a machine that asks for it again and again would use up a processor.
-        party.spins = if timeout.is_some_and(|at| at <= now) {
-            party.spins + 1
-        } else {
-            0
-        };
+        if timeout.is_none_or(|at| at > now) {
+            party.spins = 0;
+        }
         assert!(party.spins < SPINS, "{} asks for its timer again and again", party.name);
         let due = timeout.map(|at| at.max(now + Duration::from_nanos(100)));
         if due == party.timer {
@@ -698,7 +717,8 @@ impl World {
             self.parties[acceptor.party].waiting.push_back(Waiting::Accept(id));
             return;
         }
-        if dialler.side == Side::Closed || self.parties[acceptor.party].host.is_none() {
+        let parted = self.network.is_parted(dialler.party, acceptor.party);
+        if parted || dialler.side == Side::Closed || self.parties[acceptor.party].host.is_none() {
             self.network.close(id, 1);
             let at = self.at + self.delay();
             self.push(at, Event::Told(id, 0));
@@ -866,7 +886,7 @@ impl World {
             Fault::KillCollector | Fault::LoseDisk => self.pick(|p| p.role == Role::Collector),
             Fault::KillWorker | Fault::Drain => self.pick(|p| matches!(p.role, Role::Worker(_))),
             Fault::Pause => self.pick(|p| !p.paused),
-            Fault::Cut | Fault::HalfCut | Fault::Clog => return self.strike_link(fault),
+            Fault::Cut | Fault::HalfCut | Fault::Clog | Fault::Part => return self.strike_link(fault),
             Fault::DiskFull => {
                 self.disk.full = true;
                 let time = self.between(Duration::from_millis(100), Duration::from_secs(10));
@@ -934,6 +954,13 @@ impl World {
         };
         if fault == Fault::Clog {
             connection.ends[side].clogged = true;
+            return true;
+        }
+        if fault == Fault::Part {
+            let [one, other] = connection.ends.map(|end| end.party);
+            let time = self.between(Duration::from_millis(100), Duration::from_secs(20));
+            self.part(one, other, true);
+            self.push(self.at + time, Event::Join(one, other));
             return true;
         }
         connection.broken = true;

@@ -4,6 +4,7 @@ mod stage;
 
 use std::time::Duration;
 
+use harmony_simulator::world::World;
 use stage::{LONG, attempts, settings, succeeded, world, world_of};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,4 +60,27 @@ fn a_link_that_breaks_for_a_moment_moves_nothing() {
         [(0, 1), (1, 1)],
         "what its worker still had went out again"
     );
+}
+
+#[test]
+fn a_worker_without_collector_is_passed_over_and_used_again() {
+    // Whether news of the worker got through used to depend on who pinged first.
+    for tenth in 0..10 {
+        let mut settings = settings(100, 1);
+        settings.batches[0].duration = Duration::from_millis(400);
+        let mut world = world(settings);
+        world.run_until(LONG, |world| succeeded(world) >= 5);
+        world.part_named("collector", "worker-0", true);
+        let limit = world.elapsed() + 13 * SECOND;
+        world.run_until(limit, |world| workers(world) == 0);
+        world.run_for(SECOND / 10 * tenth);
+        world.part_named("collector", "worker-0", false);
+        let limit = world.elapsed() + 5 * SECOND;
+        world.run_until(limit, |world| workers(world) == 1);
+        world.run();
+    }
+}
+
+fn workers(world: &World) -> usize {
+    world.progress("ventilator-0").map_or(0, |progress| progress.workers)
 }

@@ -213,7 +213,7 @@ impl Collector {
         match message {
             Message::Start(start) => self.take_start(now, link, alias, start),
             Message::Bind(bind) => {
-                if self.alias_is_free(now, link, alias) {
+                if self.alias_is_free(link, alias) {
                     self.request(now, bind.uid, false, Request::Bind(link, alias));
                 }
             }
@@ -225,12 +225,12 @@ impl Collector {
             Message::Pong(_) => {}
             other => self
                 .sessions
-                .refuse(now, link, &format!("{} is not for a collector", other.kind())),
+                .refuse(link, &format!("{} is not for a collector", other.kind())),
         }
     }
 
     /// Aliases belong to one link and are never reused on it.
-    fn alias_is_free(&mut self, now: Instant, link: LinkId, alias: Alias) -> bool {
+    fn alias_is_free(&mut self, link: LinkId, alias: Alias) -> bool {
         let free = alias != 0
             && self
                 .uses
@@ -238,7 +238,6 @@ impl Collector {
                 .is_some_and(|uses| !uses.contains_key(&alias) && uses.len() < MAX_BATCHES);
         if !free {
             self.sessions.refuse(
-                now,
                 link,
                 &format!("alias {alias} is in use on this link, or there are too many"),
             );
@@ -247,7 +246,7 @@ impl Collector {
     }
 
     fn take_start(&mut self, now: Instant, link: LinkId, alias: Alias, start: Box<Start>) {
-        if self.alias_is_free(now, link, alias) {
+        if self.alias_is_free(link, alias) {
             let create = start.epoch > 0;
             self.request(now, start.uid, create, Request::Start(link, alias, start));
         }
@@ -269,7 +268,6 @@ impl Collector {
             None if full => {
                 let (link, alias) = request.sender();
                 self.refuse(
-                    now,
                     link,
                     alias,
                     RefusedCode::Limit,
@@ -305,11 +303,11 @@ impl Collector {
                     None => {}
                 }
             }
-            Opened::Absent => self.answer_absent(now, uid),
+            Opened::Absent => self.answer_absent(uid),
             Opened::Failed(reason) => {
                 if let Some(Slot::Opening { requests, .. }) = self.slots.remove(&uid) {
                     for (link, alias) in requests.iter().map(Request::sender) {
-                        self.refuse(now, link, alias, RefusedCode::Limit, 0, &reason);
+                        self.refuse(link, alias, RefusedCode::Limit, 0, &reason);
                     }
                 }
             }
@@ -317,14 +315,13 @@ impl Collector {
     }
 
     /// There is no log: who only asked hears so, who wants to create one waits for that.
-    fn answer_absent(&mut self, now: Instant, uid: BatchUid) {
+    fn answer_absent(&mut self, uid: BatchUid) {
         let Some(Slot::Opening { create, requests }) = self.slots.remove(&uid) else {
             return;
         };
         let (creators, askers): (Vec<_>, Vec<_>) = requests.into_iter().partition(Request::creates);
         for (link, alias) in askers.iter().map(Request::sender) {
             self.refuse(
-                now,
                 link,
                 alias,
                 RefusedCode::NotStarted,
@@ -354,7 +351,7 @@ impl Collector {
                 // A log that was made for a START which never came to be served has no policy to judge outcomes by.
                 if self.batch(uid).is_none_or(|state| state.claim().is_none()) {
                     let reason = "no ventilator has started this batch here";
-                    return self.refuse(now, link, alias, RefusedCode::NotStarted, 0, reason);
+                    return self.refuse(link, alias, RefusedCode::NotStarted, 0, reason);
                 }
                 if let Some(uses) = self.uses.get_mut(&link) {
                     uses.insert(
@@ -369,7 +366,7 @@ impl Collector {
                 self.allowances.add(link);
                 let allowance = self.allowances.tell(link);
                 self.sessions
-                    .send(now, link, alias, &Message::Ack(Ack { sequence: 0, allowance }));
+                    .send(link, alias, &Message::Ack(Ack { sequence: 0, allowance }));
             }
         }
     }
@@ -387,16 +384,16 @@ impl Collector {
             if start.epoch < known.0 || start.epoch == known.0 && !again {
                 self.dropped.stale_epoch += 1;
                 let reason = format!("epoch {} is taken by another ventilator", known.0);
-                return self.refuse(now, link, alias, RefusedCode::Fenced, known.0, &reason);
+                return self.refuse(link, alias, RefusedCode::Fenced, known.0, &reason);
             }
             if let (Some(found), Some(recorded)) = (start.completions, batch.state.completions())
                 && found != recorded
             {
                 let reason = format!("this batch was recorded with {recorded} tasks, not {found}");
-                return self.refuse(now, link, alias, RefusedCode::Mismatch, known.0, &reason);
+                return self.refuse(link, alias, RefusedCode::Mismatch, known.0, &reason);
             }
             let Some(policy) = start.policy.clone() else {
-                return self.sessions.refuse(now, link, "START to a collector needs a policy");
+                return self.sessions.refuse(link, "START to a collector needs a policy");
             };
             // What has ended stays as it is, and answers with DONE whoever asks.
             if !again && batch.state.ended().is_none() {
@@ -414,7 +411,6 @@ impl Collector {
             for (other, client) in older.into_iter().filter(|(other, _)| *other != link) {
                 if !again {
                     self.refuse(
-                        now,
                         other,
                         client.alias,
                         RefusedCode::Fenced,
@@ -441,24 +437,24 @@ impl Collector {
         }
     }
 
-    fn refuse(&mut self, now: Instant, link: LinkId, alias: Alias, code: RefusedCode, epoch: Epoch, reason: &str) {
+    fn refuse(&mut self, link: LinkId, alias: Alias, code: RefusedCode, epoch: Epoch, reason: &str) {
         let refused = Refused {
             code,
             epoch,
             reason: reason.to_owned(),
         };
-        self.sessions.send(now, link, alias, &Message::Refused(refused));
+        self.sessions.send(link, alias, &Message::Refused(refused));
     }
 
     fn take_results(&mut self, now: Instant, link: LinkId, alias: Alias, results: Results) {
         let Some(Use::Worker { uid, received, .. }) = self.uses.get_mut(&link).and_then(|uses| uses.get_mut(&alias))
         else {
             self.dropped.unknown_alias += 1;
-            return self.refuse(now, link, alias, RefusedCode::NotStarted, 0, "this alias is not bound");
+            return self.refuse(link, alias, RefusedCode::NotStarted, 0, "this alias is not bound");
         };
         if results.sequence != *received + 1 {
             let reason = format!("RESULTS {} follow RESULTS {received}", results.sequence);
-            return self.sessions.refuse(now, link, &reason);
+            return self.sessions.refuse(link, &reason);
         }
         *received += 1;
         let (uid, sequence) = (*uid, results.sequence);
@@ -498,17 +494,10 @@ impl Collector {
     }
 
     /// The batch that a message of a ventilator is about, if its epoch is the last one.
-    fn client_batch(&mut self, now: Instant, link: LinkId, alias: Alias, epoch: Epoch) -> Option<&mut Batch> {
+    fn client_batch(&mut self, link: LinkId, alias: Alias, epoch: Epoch) -> Option<&mut Batch> {
         let Some(Use::Client(uid)) = self.uses.get(&link).and_then(|uses| uses.get(&alias)) else {
             self.dropped.unknown_alias += 1;
-            self.refuse(
-                now,
-                link,
-                alias,
-                RefusedCode::NotStarted,
-                0,
-                "this alias is not started",
-            );
+            self.refuse(link, alias, RefusedCode::NotStarted, 0, "this alias is not started");
             return None;
         };
         let uid = *uid;
@@ -518,14 +507,7 @@ impl Collector {
         let known = batch.state.epoch();
         if epoch != known || !batch.clients.contains_key(&link) {
             self.dropped.stale_epoch += 1;
-            self.refuse(
-                now,
-                link,
-                alias,
-                RefusedCode::Fenced,
-                known,
-                "another ventilator took over",
-            );
+            self.refuse(link, alias, RefusedCode::Fenced, known, "another ventilator took over");
             return None;
         }
         match self.slots.get_mut(&uid) {
@@ -535,7 +517,7 @@ impl Collector {
     }
 
     fn take_end(&mut self, now: Instant, link: LinkId, alias: Alias, end: &End) {
-        let Some(batch) = self.client_batch(now, link, alias, end.epoch) else {
+        let Some(batch) = self.client_batch(link, alias, end.epoch) else {
             return;
         };
         if let Some(known) = batch.state.completions().filter(|known| *known != end.completions) {
@@ -543,7 +525,7 @@ impl Collector {
                 batch.state.epoch(),
                 format!("this batch has {known} tasks, not {}", end.completions),
             );
-            return self.refuse(now, link, alias, RefusedCode::Mismatch, epoch, &reason);
+            return self.refuse(link, alias, RefusedCode::Mismatch, epoch, &reason);
         }
         if let Some(done) = batch.state.ended().cloned() {
             return batch.commit.defer(Effect::Send {
@@ -570,17 +552,15 @@ impl Collector {
                 .iter()
                 .try_fold(0_u64, |sum, h| sum.checked_add(h.last - h.first + 1));
             if sum.is_none_or(|sum| sum > most) {
-                return self.sessions.refuse(
-                    now,
-                    link,
-                    &format!("a worker holds at most {most} tasks, LOST names more"),
-                );
+                return self
+                    .sessions
+                    .refuse(link, &format!("a worker holds at most {most} tasks, LOST names more"));
             }
         }
         let (anchor, micros) = self.config.clock;
         let elapsed = now.saturating_duration_since(anchor).as_micros();
         let wall = micros.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
-        if let Some(batch) = self.client_batch(now, link, alias, lost.epoch) {
+        if let Some(batch) = self.client_batch(link, alias, lost.epoch) {
             batch.take_loss(now, wall, &lost);
             batch.commit.defer(Effect::Send {
                 link,
@@ -591,7 +571,7 @@ impl Collector {
     }
 
     fn take_cancel(&mut self, now: Instant, link: LinkId, alias: Alias, cancel: Cancel) {
-        let Some(batch) = self.client_batch(now, link, alias, cancel.epoch) else {
+        let Some(batch) = self.client_batch(link, alias, cancel.epoch) else {
             return;
         };
         match batch.state.ended().cloned() {
@@ -611,7 +591,7 @@ impl Collector {
             let was_full = batch.commit.is_full();
             batch.commit.disk_full(now, sequence);
             if !was_full {
-                self.announce_health(now, uid);
+                self.announce_health(uid);
             }
         }
     }
@@ -625,17 +605,17 @@ impl Collector {
         batch.commit.synced(sequence);
         if batch.commit.is_full() && batch.commit.is_idle() {
             batch.commit.clear_full();
-            self.announce_health(now, uid);
+            self.announce_health(uid);
         }
     }
 
-    fn announce_health(&mut self, now: Instant, uid: BatchUid) {
+    fn announce_health(&mut self, uid: BatchUid) {
         let full = self
             .slots
             .values()
             .any(|slot| matches!(slot, Slot::Open(batch) if batch.commit.is_full()));
         self.allowances.pause(full);
-        self.report(now, uid, Delta::default());
+        self.report(uid, Delta::default());
     }
 
     /// The answer to [`Output::ReadBack`]: settled numbers whose record is damaged, and a digest over all records.
@@ -672,10 +652,10 @@ impl Collector {
 
     /// What the driver is to do next. To be called until it returns `None`, after every input.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
-        self.release_effects(now);
+        self.release_effects();
         self.poll_writes(now);
         while let Some(link) = self.allowances.poll_change() {
-            self.tell_allowance(now, link);
+            self.tell_allowance(link);
         }
         self.out
             .pop_front()
@@ -708,7 +688,7 @@ impl Collector {
     }
 
     /// Says what may be said now: acks are merged per alias, changes per batch.
-    fn release_effects(&mut self, now: Instant) {
+    fn release_effects(&mut self) {
         let uids: Vec<_> = self.slots.keys().copied().collect();
         for uid in uids {
             let mut acks: BTreeMap<(LinkId, Alias), u64> = BTreeMap::new();
@@ -722,27 +702,27 @@ impl Collector {
                     }
                     Effect::Delta(more) => delta.merge(more),
                     other => {
-                        self.send_reports(now, uid, std::mem::take(&mut delta));
-                        self.release(now, uid, other);
+                        self.send_reports(uid, std::mem::take(&mut delta));
+                        self.release(uid, other);
                     }
                 }
             }
-            self.send_reports(now, uid, delta);
+            self.send_reports(uid, delta);
             for ((link, alias), sequence) in acks {
-                self.send_ack(now, link, alias, sequence);
+                self.send_ack(link, alias, sequence);
             }
         }
     }
 
-    fn release(&mut self, now: Instant, uid: BatchUid, effect: Effect) {
+    fn release(&mut self, uid: BatchUid, effect: Effect) {
         let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
             return;
         };
         match effect {
-            Effect::Send { link, alias, message } => self.sessions.send(now, link, alias, &message),
+            Effect::Send { link, alias, message } => self.sessions.send(link, alias, &message),
             Effect::State { link, alias, pieces } => {
                 for piece in pieces {
-                    self.sessions.send(now, link, alias, &Message::State(Box::new(piece)));
+                    self.sessions.send(link, alias, &Message::State(Box::new(piece)));
                 }
                 if let Some(client) = batch.clients.get_mut(&link).filter(|client| client.alias == alias) {
                     client.ready = true;
@@ -750,20 +730,20 @@ impl Collector {
             }
             Effect::Announce(message) => {
                 for (link, client) in batch.clients.iter().filter(|(_, client)| client.ready) {
-                    self.sessions.send(now, *link, client.alias, &message);
+                    self.sessions.send(*link, client.alias, &message);
                 }
             }
             Effect::Ack { .. } | Effect::Delta(_) => {}
         }
     }
 
-    fn send_reports(&mut self, now: Instant, uid: BatchUid, delta: Delta) {
+    fn send_reports(&mut self, uid: BatchUid, delta: Delta) {
         if !delta.is_empty() {
-            self.report(now, uid, delta);
+            self.report(uid, delta);
         }
     }
 
-    fn report(&mut self, now: Instant, uid: BatchUid, delta: Delta) {
+    fn report(&mut self, uid: BatchUid, delta: Delta) {
         let Some(Slot::Open(batch)) = self.slots.get(&uid) else {
             return;
         };
@@ -779,12 +759,12 @@ impl Collector {
         for report in batch.reports(delta) {
             let message = Message::Report(Box::new(report));
             for (link, alias) in &clients {
-                self.sessions.send(now, *link, *alias, &message);
+                self.sessions.send(*link, *alias, &message);
             }
         }
     }
 
-    fn send_ack(&mut self, now: Instant, link: LinkId, alias: Alias, sequence: u64) {
+    fn send_ack(&mut self, link: LinkId, alias: Alias, sequence: u64) {
         let uses = self.uses.get_mut(&link).and_then(|uses| uses.get_mut(&alias));
         if let Some(Use::Worker { acked, .. }) = uses {
             *acked = (*acked).max(sequence);
@@ -792,11 +772,11 @@ impl Collector {
                 sequence: *acked,
                 allowance: self.allowances.tell(link),
             };
-            self.sessions.send(now, link, alias, &Message::Ack(ack));
+            self.sessions.send(link, alias, &Message::Ack(ack));
         }
     }
 
-    fn tell_allowance(&mut self, now: Instant, link: LinkId) {
+    fn tell_allowance(&mut self, link: LinkId) {
         let bound = self
             .uses
             .get(&link)
@@ -807,13 +787,14 @@ impl Collector {
                 Use::Client(_) => None,
             });
         if let Some((alias, sequence)) = bound {
-            self.send_ack(now, link, alias, sequence);
+            self.send_ack(link, alias, sequence);
         }
     }
 
     /// Says BYE on all links.
     pub fn handle_shutdown(&mut self, now: Instant) {
-        self.sessions.close_all(now, ByeCode::Leaving, "the collector leaves");
+        self.sessions.step(now);
+        self.sessions.close_all(ByeCode::Leaving, "the collector leaves");
     }
 
     /// The state of an open batch.

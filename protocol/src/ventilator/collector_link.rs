@@ -107,14 +107,14 @@ impl CollectorLink {
 }
 
 impl Ventilator {
-    fn send_to_collector(&mut self, now: Instant, message: &Message) {
+    fn send_to_collector(&mut self, message: &Message) {
         if let Some(link) = self.collector.link {
-            self.sessions.send(now, link, self.collector.alias, message);
+            self.sessions.send(link, self.collector.alias, message);
         }
     }
 
     /// Opens the batch at the collector: first asks for the last epoch, then claims the next one.
-    pub(super) fn claim(&mut self, now: Instant) {
+    pub(super) fn claim(&mut self) {
         self.collector.alias = self.next_alias;
         self.next_alias += 1;
         self.collector.snapshot = Snapshot::default();
@@ -129,14 +129,14 @@ impl Ventilator {
             policy: Some(self.config.policy.clone()),
             work: None,
         };
-        self.send_to_collector(now, &Message::Start(Box::new(start)));
+        self.send_to_collector(&Message::Start(Box::new(start)));
     }
 
     /// A worker knows a higher epoch: nothing is sent until the collector has said whose the batch is.
-    pub(super) fn doubt_epoch(&mut self, now: Instant, epoch: Epoch) {
+    pub(super) fn doubt_epoch(&mut self, epoch: Epoch) {
         self.collector.doubt = self.collector.doubt.max(Some(epoch));
         if self.collector.link.is_some() && self.collector.is_ready() {
-            self.claim(now);
+            self.claim();
         }
     }
 
@@ -156,17 +156,14 @@ impl Ventilator {
                         self.take_snapshot(now);
                     }
                 }
-                StateBody::Worker(_) => self
-                    .sessions
-                    .refuse(now, link, "a collector sent the STATE of a worker"),
+                StateBody::Worker(_) => self.sessions.refuse(link, "a collector sent the STATE of a worker"),
             },
-            Message::Refused(refused) => self.take_collector_refused(now, refused),
+            Message::Refused(refused) => self.take_collector_refused(refused),
             Message::Report(report) => self.take_report(now, &report),
             Message::Missing(missing) => self.take_missing(now, &missing),
-            Message::Done(done) => self.take_done(now, done),
+            Message::Done(done) => self.take_done(done),
             Message::Lost(lost) => self.take_echo(&lost),
             other => self.sessions.refuse(
-                now,
                 link,
                 &format!("{} is not for a ventilator from a collector", other.kind()),
             ),
@@ -176,14 +173,14 @@ impl Ventilator {
     fn take_snapshot(&mut self, now: Instant) {
         let snapshot = std::mem::take(&mut self.collector.snapshot);
         match self.collector.stage {
-            Stage::Asked => self.take_answer(now, snapshot.epoch, snapshot.instance),
+            Stage::Asked => self.take_answer(snapshot.epoch, snapshot.instance),
             Stage::Claimed => self.replace_state(now, snapshot),
             Stage::Absent | Stage::Ready(_) => {}
         }
     }
 
     /// The collector said which epoch is the last, and whose: the next one is claimed, unless somebody else took over.
-    fn take_answer(&mut self, now: Instant, last: Epoch, instance: Option<InstanceId>) {
+    fn take_answer(&mut self, last: Epoch, instance: Option<InstanceId>) {
         // A collector that lost its log knows nobody, so that nobody has fenced this ventilator.
         let ours = last == 0 || last == self.epoch && instance == Some(self.config.instance);
         if self.epoch > 0 && !ours {
@@ -199,7 +196,7 @@ impl Ventilator {
             epoch: self.epoch,
             takeover,
         });
-        self.claim(now);
+        self.claim();
     }
 
     fn fenced(&mut self, epoch: Epoch) {
@@ -209,14 +206,14 @@ impl Ventilator {
         }
     }
 
-    fn take_collector_refused(&mut self, now: Instant, refused: Refused) {
+    fn take_collector_refused(&mut self, refused: Refused) {
         match (refused.code, self.collector.stage) {
-            (RefusedCode::NotStarted, Stage::Asked) => self.take_answer(now, 0, None),
+            (RefusedCode::NotStarted, Stage::Asked) => self.take_answer(0, None),
             (RefusedCode::Fenced, _) => self.fenced(refused.epoch),
             (RefusedCode::NotStarted, _) => {
                 if let Some(link) = self.collector.link {
                     self.sessions
-                        .close(now, link, ByeCode::Leaving, "the collector forgot this batch");
+                        .close(link, ByeCode::Leaving, "the collector forgot this batch");
                 }
             }
             (RefusedCode::Mismatch | RefusedCode::Executor | RefusedCode::Limit, _) => self.fail(refused.reason),
@@ -260,13 +257,13 @@ impl Ventilator {
         self.collector.stage = Stage::Ready(now);
         self.collector.was_ready = true;
         self.collector.end = EndStage::Due;
-        self.resend_losses(now);
+        self.resend_losses();
         if let Some(reason) = self.cancelling.clone() {
-            self.send_cancel(now, reason);
+            self.send_cancel(reason);
         }
         let links: Vec<_> = self.fleet.members.keys().copied().collect();
         for link in links {
-            self.start_worker(now, link);
+            self.start_worker(link);
         }
     }
 
@@ -315,7 +312,7 @@ impl Ventilator {
         }
         self.losses.hasten(now);
         if self.config.max_failed.is_some_and(|most| self.counts.failed > most) {
-            self.cancel(now, "MaxFailedIndexesExceeded");
+            self.cancel("MaxFailedIndexesExceeded");
         }
     }
 
@@ -380,7 +377,7 @@ impl Ventilator {
             }
         }
         for (link, spans) in questions {
-            self.ask_held(now, link, spans);
+            self.ask_held(link, spans);
         }
     }
 
@@ -407,7 +404,7 @@ impl Ventilator {
         questions.entry(flight.link).or_default().extend(left);
     }
 
-    fn ask_held(&mut self, now: Instant, link: LinkId, mut spans: Vec<Span>) {
+    fn ask_held(&mut self, link: LinkId, mut spans: Vec<Span>) {
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
         };
@@ -418,7 +415,6 @@ impl Ventilator {
         self.asked.retain(|(asked, _), _| *asked != link);
         self.asked.insert((link, serial), spans.clone());
         self.sessions.send(
-            now,
             link,
             alias,
             &Message::Held(Held {
@@ -442,11 +438,11 @@ impl Ventilator {
                 epoch: self.epoch,
                 completions: self.config.completions,
             };
-            self.send_to_collector(now, &Message::End(end));
+            self.send_to_collector(&Message::End(end));
         }
     }
 
-    fn take_done(&mut self, now: Instant, done: Done) {
+    fn take_done(&mut self, done: Done) {
         if self.over {
             return;
         }
@@ -458,49 +454,46 @@ impl Ventilator {
                 spans: None,
                 reason: "the batch was ended early".into(),
             };
-            self.tell_workers(now, &Message::Cancel(cancel));
+            self.tell_workers(&Message::Cancel(cancel));
         }
-        self.tell_workers(now, &Message::Done(done.clone()));
+        self.tell_workers(&Message::Done(done.clone()));
         self.events.push_back(Event::Done(done));
-        self.sessions.close_all(now, ByeCode::Leaving, "the batch is over");
+        self.sessions.close_all(ByeCode::Leaving, "the batch is over");
     }
 
-    fn tell_workers(&mut self, now: Instant, message: &Message) {
+    fn tell_workers(&mut self, message: &Message) {
         for (link, member) in &self.fleet.members {
             if member.alias != 0 {
-                self.sessions.send(now, *link, member.alias, message);
+                self.sessions.send(*link, member.alias, message);
             }
         }
     }
 
-    pub(super) fn cancel(&mut self, now: Instant, reason: &str) {
+    pub(super) fn cancel(&mut self, reason: &str) {
         if self.cancelling.is_none() && !self.over {
             self.cancelling = Some(reason.to_owned());
             if self.collector.is_ready() {
-                self.send_cancel(now, reason.to_owned());
+                self.send_cancel(reason.to_owned());
             }
         }
     }
 
-    fn send_cancel(&mut self, now: Instant, reason: String) {
+    fn send_cancel(&mut self, reason: String) {
         let cancel = Cancel {
             epoch: self.epoch,
             spans: None,
             reason,
         };
-        self.send_to_collector(now, &Message::Cancel(cancel));
+        self.send_to_collector(&Message::Cancel(cancel));
     }
 
     /// LOST goes to the collector until its echo says that it is in the log.
-    pub(super) fn send_loss(&mut self, now: Instant, loss: Loss) {
+    pub(super) fn send_loss(&mut self, loss: Loss) {
         if self.collector.is_ready() {
-            self.send_to_collector(
-                now,
-                &Message::Lost(Lost {
-                    epoch: self.epoch,
-                    loss,
-                }),
-            );
+            self.send_to_collector(&Message::Lost(Lost {
+                epoch: self.epoch,
+                loss,
+            }));
         }
     }
 }

@@ -68,22 +68,22 @@ impl Parcel {
 
 impl Ventilator {
     /// Sends what may be sent.
-    pub(super) fn dispatch(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+    pub(super) fn dispatch(&mut self, payloads: &mut dyn Payloads) {
         let silent = self.collector.is_silent();
         if self.draining || self.cancelling.is_some() || !(self.collector.is_ready() || silent) {
             return;
         }
         if !silent {
-            self.dispatch_lonely(now, payloads);
+            self.dispatch_lonely(payloads);
         }
         while self.work.len() > 0 {
             let Some(link) = self.next_in_turn() else { break };
             self.turn = Some(link);
-            if !self.dispatch_to(now, link, silent, payloads) {
+            if !self.dispatch_to(link, silent, payloads) {
                 break;
             }
         }
-        self.tell_wants(now);
+        self.tell_wants();
     }
 
     /// The next worker that has credit and a share left.
@@ -109,7 +109,7 @@ impl Ventilator {
     }
 
     /// Sends one message to a worker. False if nothing could be sent to anybody.
-    fn dispatch_to(&mut self, now: Instant, link: LinkId, silent: bool, payloads: &mut dyn Payloads) -> bool {
+    fn dispatch_to(&mut self, link: LinkId, silent: bool, payloads: &mut dyn Payloads) -> bool {
         let tasks = self.share(link).min(TASKS_PER_MESSAGE as u64);
         let Some(mut parcel) = self.parcel(link, tasks) else {
             return false;
@@ -119,7 +119,7 @@ impl Ventilator {
             let most = parcel.tasks - parcel.entries.len() as u64;
             let Some(run) = self.next_run(most, silent) else { break };
             progress = true;
-            match self.pack_run(now, run, &mut parcel, payloads) {
+            match self.pack_run(run, &mut parcel, payloads) {
                 Ok(packed_all) => full = !packed_all,
                 Err(reason) => {
                     self.work.add((run.first, run.last), run.value);
@@ -129,7 +129,7 @@ impl Ventilator {
             }
         }
         if !parcel.entries.is_empty() {
-            self.send_tasks(now, link, parcel, false);
+            self.send_tasks(link, parcel, false);
         } else if let Some(member) = self.fleet.members.get_mut(&link).filter(|_| full) {
             member.starved = true;
         }
@@ -168,13 +168,7 @@ impl Ventilator {
     }
 
     /// Packs a run; what does not fit goes back. False if the parcel is full.
-    fn pack_run(
-        &mut self,
-        now: Instant,
-        run: Run<Todo>,
-        parcel: &mut Parcel,
-        payloads: &mut dyn Payloads,
-    ) -> Result<bool, String> {
+    fn pack_run(&mut self, run: Run<Todo>, parcel: &mut Parcel, payloads: &mut dyn Payloads) -> Result<bool, String> {
         for number in run.first..=run.last {
             match parcel.pack(number, run.value.attempt, payloads)? {
                 Packed::In => {}
@@ -183,27 +177,24 @@ impl Ventilator {
                     return Ok(false);
                 }
                 Packed::TooLarge(length) => {
-                    self.report_unsendable(now, number, run.value.attempt, length, parcel.max_payload)
+                    self.report_unsendable(number, run.value.attempt, length, parcel.max_payload)
                 }
             }
         }
         Ok(true)
     }
 
-    fn report_unsendable(&mut self, now: Instant, number: u64, attempt: Attempt, length: usize, most: u64) {
+    fn report_unsendable(&mut self, number: u64, attempt: Attempt, length: usize, most: u64) {
         let reason = format!("the payload has {length} bytes, a worker takes at most {most}");
         self.unsendable.insert(number, (attempt, reason.clone()));
-        self.send_loss(
-            now,
-            Loss::Unsendable {
-                number,
-                attempt,
-                reason,
-            },
-        );
+        self.send_loss(Loss::Unsendable {
+            number,
+            attempt,
+            reason,
+        });
     }
 
-    fn send_tasks(&mut self, now: Instant, link: LinkId, parcel: Parcel, alone: bool) {
+    fn send_tasks(&mut self, link: LinkId, parcel: Parcel, alone: bool) {
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
         };
@@ -235,11 +226,11 @@ impl Ventilator {
             payloads: parcel.payloads.into(),
         };
         let alias = member.alias;
-        self.sessions.send(now, link, alias, &Message::Tasks(tasks));
+        self.sessions.send(link, alias, &Message::Tasks(tasks));
     }
 
     /// Numbers that were in flight at too many deaths run alone, on at most half of the workers.
-    fn dispatch_lonely(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+    fn dispatch_lonely(&mut self, payloads: &mut dyn Payloads) {
         if self.work.lonely() == 0 {
             return;
         }
@@ -269,11 +260,9 @@ impl Ventilator {
                         member.alone = Some(number);
                         member.alone_begun = None;
                     }
-                    self.send_tasks(now, link, parcel, true);
+                    self.send_tasks(link, parcel, true);
                 }
-                Ok(Packed::TooLarge(length)) => {
-                    self.report_unsendable(now, number, attempt, length, parcel.max_payload)
-                }
+                Ok(Packed::TooLarge(length)) => self.report_unsendable(number, attempt, length, parcel.max_payload),
                 Ok(Packed::Full) => self.work.add((number, number), Todo { attempt, resend: true }),
                 Err(reason) => {
                     self.work.add((number, number), Todo { attempt, resend: true });
@@ -283,13 +272,13 @@ impl Ventilator {
         }
     }
 
-    fn tell_wants(&mut self, now: Instant) {
+    fn tell_wants(&mut self) {
         let backlog = self.work.len();
         for (link, member) in &mut self.fleet.members {
             if member.stage == Stage::Ready
                 && let Some(want) = member.next_want(backlog)
             {
-                self.sessions.send(now, *link, member.alias, &Message::Want(want));
+                self.sessions.send(*link, member.alias, &Message::Want(want));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::ids::{Alias, Attempt, LinkId, ProcessId};
+use crate::spans::SpanMap;
 use crate::wire::{Credit, Want};
 
 /// How far a worker's link has come.
@@ -42,6 +43,8 @@ pub(crate) struct Member {
     /// What it said is about to run alone.
     pub(crate) alone_begun: Option<(u64, Attempt)>,
     pub(crate) held_serial: u32,
+    /// The numbers in its STATE, as far as its pieces are in.
+    pub(crate) listed: SpanMap<()>,
 }
 
 impl Member {
@@ -61,6 +64,7 @@ impl Member {
             alone: None,
             alone_begun: None,
             held_serial: 0,
+            listed: SpanMap::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl Member {
     pub(crate) fn started(&mut self, alias: Alias) {
         self.alias = alias;
         self.stage = Stage::Started;
+        self.listed.clear();
         self.want = Want {
             serial: self.want.serial,
             ..Want::default()

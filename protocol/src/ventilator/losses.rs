@@ -8,13 +8,15 @@ use super::work::Todo;
 use super::{Event, Ventilator};
 use crate::ids::{Attempt, LinkId, ProcessId};
 use crate::limits::{GONE_AFTER, LOSSES_KEPT, RANGES_PER_PIECE, RETURN_WAIT};
-use crate::wire::{Holding, Loss, Lost};
+use crate::wire::{Holding, Loss, Lost, Span};
 
-/// A link that closed and whose numbers still stand as in flight.
+/// Numbers that still stand as in flight on a link, and go back to work soon unless a REPORT settles them.
 #[derive(Debug)]
 struct Returning {
     link: LinkId,
     due: Instant,
+    /// Only these, since the link still stands; else all of a link that closed.
+    only: Option<Vec<Span>>,
     /// Its number that ran alone is held back until it is clear what became of the worker.
     alone: Option<(u64, Attempt)>,
 }
@@ -37,6 +39,18 @@ impl Losses {
     pub(super) fn hasten(&mut self, now: Instant) {
         for returning in &mut self.returning {
             returning.due = returning.due.min(now);
+        }
+    }
+
+    /// A worker does not hold these numbers.
+    pub(super) fn return_unlisted(&mut self, now: Instant, link: LinkId, numbers: Vec<Span>) {
+        if !numbers.is_empty() {
+            self.returning.push(Returning {
+                link,
+                due: now + RETURN_WAIT,
+                only: Some(numbers),
+                alone: None,
+            });
         }
     }
 
@@ -66,6 +80,7 @@ impl Ventilator {
         self.losses.returning.push(Returning {
             link,
             due: now + RETURN_WAIT,
+            only: None,
             alone,
         });
         let moved = self
@@ -90,7 +105,7 @@ impl Ventilator {
             self.fleet.suspicions.insert(member.process_id, suspicion);
         }
         if let Some(counts) = self.losses.exited.remove(&member.name) {
-            self.confirm(now, member.process_id, counts);
+            self.confirm(member.process_id, counts);
         }
         self.note_oldest();
     }
@@ -113,13 +128,13 @@ impl Ventilator {
             self.losses.exited.insert(name.to_owned(), counts);
         }
         for process in named {
-            self.confirm(now, process, counts);
+            self.confirm(process, counts);
         }
         self.note_oldest();
     }
 
     /// A worker greets: its process is alive, and another process of its name is dead.
-    pub(super) fn meet_process(&mut self, now: Instant, name: &str, process: ProcessId) {
+    pub(super) fn meet_process(&mut self, name: &str, process: ProcessId) {
         self.losses.exited.remove(name);
         if let Some(suspicion) = self.fleet.suspicions.remove(&process)
             && let Some((number, _)) = suspicion.alone_begun
@@ -134,7 +149,7 @@ impl Ventilator {
             .map(|(process, _)| *process)
             .collect();
         for process in older {
-            self.confirm(now, process, true);
+            self.confirm(process, true);
         }
         self.note_oldest();
     }
@@ -153,13 +168,13 @@ impl Ventilator {
             .iter()
             .filter(|(_, suspicion)| now >= suspicion.since + GONE_AFTER);
         for process in gone.map(|(process, _)| *process).collect::<Vec<_>>() {
-            self.confirm(now, process, true);
+            self.confirm(process, true);
         }
         self.note_oldest();
     }
 
     /// A death is certain. If it counts, the collector hears what was in flight.
-    fn confirm(&mut self, now: Instant, process_id: ProcessId, counts: bool) {
+    fn confirm(&mut self, process_id: ProcessId, counts: bool) {
         let Some(suspicion) = self.fleet.suspicions.remove(&process_id) else {
             return;
         };
@@ -194,7 +209,7 @@ impl Ventilator {
         if self.losses.pending.len() < LOSSES_KEPT {
             self.losses.pending.push(loss.clone());
         }
-        self.send_loss(now, loss);
+        self.send_loss(loss);
     }
 
     /// A number that was held back may be sent again.
@@ -211,6 +226,10 @@ impl Ventilator {
     pub(super) fn return_lost(&mut self, now: Instant) {
         while let Some(position) = self.losses.returning.iter().position(|returning| returning.due <= now) {
             let returning = self.losses.returning.swap_remove(position);
+            if let Some(numbers) = returning.only {
+                self.resent.missing_at_collector += self.take_back_these(returning.link, &numbers);
+                continue;
+            }
             let keep = returning.alone.filter(|(number, _)| {
                 self.in_flight
                     .value(*number)
@@ -221,6 +240,16 @@ impl Ventilator {
                 self.losses.held_back.insert(number, attempt);
             }
         }
+    }
+
+    /// Takes these numbers back from a link, if they are still in flight there; returns how many.
+    fn take_back_these(&mut self, link: LinkId, numbers: &[Span]) -> u64 {
+        let runs = numbers.iter().flat_map(|span| self.in_flight.within(*span));
+        let runs: Vec<_> = runs.filter(|run| run.value.link == link).collect();
+        for run in &runs {
+            self.put_back((run.first, run.last), run.value);
+        }
+        runs.iter().map(crate::spans::Run::count).sum()
     }
 
     /// The collector has a loss in its log. A lone number that it said nothing else about is sent again.
@@ -234,9 +263,9 @@ impl Ventilator {
     }
 
     /// A new STATE is in: what it may not know yet is said again.
-    pub(super) fn resend_losses(&mut self, now: Instant) {
+    pub(super) fn resend_losses(&mut self) {
         for loss in self.losses.pending.clone() {
-            self.send_loss(now, loss);
+            self.send_loss(loss);
         }
     }
 }

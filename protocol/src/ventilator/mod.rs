@@ -235,11 +235,11 @@ impl Ventilator {
         self.sessions.step(now);
         self.config.work.collector = endpoint.to_owned();
         if let Some(link) = self.dialler.want(now, Peer::Collector, endpoint.to_owned()) {
-            self.sessions.close(now, link, ByeCode::Leaving, "the collector moved");
+            self.sessions.close(link, ByeCode::Leaving, "the collector moved");
         }
         let links: Vec<_> = self.fleet.members.keys().copied().collect();
         for link in links {
-            self.start_worker(now, link);
+            self.start_worker(link);
         }
     }
 
@@ -250,7 +250,7 @@ impl Ventilator {
             .dialler
             .want(now, Peer::Worker(name.to_owned()), endpoint.to_owned())
         {
-            self.sessions.close(now, link, ByeCode::Leaving, "the worker moved");
+            self.sessions.close(link, ByeCode::Leaving, "the worker moved");
         }
     }
 
@@ -259,7 +259,7 @@ impl Ventilator {
         self.sessions.step(now);
         if let Some(link) = self.dialler.forget(&Peer::Worker(name.to_owned())) {
             self.sessions
-                .close(now, link, ByeCode::Leaving, "the worker is not needed any more");
+                .close(link, ByeCode::Leaving, "the worker is not needed any more");
         }
     }
 
@@ -288,7 +288,7 @@ impl Ventilator {
         self.sessions.step(now);
         match self.sessions.receive(now, link, frames) {
             Received::Nothing => {}
-            Received::Greeted(hello) => self.greeted(now, link, &hello),
+            Received::Greeted(hello) => self.greeted(link, &hello),
             Received::Message(alias, message) if self.collector.link == Some(link) => {
                 self.take_from_collector(now, link, alias, message);
             }
@@ -296,26 +296,24 @@ impl Ventilator {
         }
     }
 
-    fn greeted(&mut self, now: Instant, link: LinkId, hello: &Hello) {
+    fn greeted(&mut self, link: LinkId, hello: &Hello) {
         match (self.dialler.key(link), hello.role) {
             (Some(Peer::Collector), Role::Collector) => {
                 self.dialler.greeted(link);
                 self.collector.opened(link);
-                self.claim(now);
+                self.claim();
             }
             (Some(Peer::Worker(_)), Role::Worker) => {
                 self.dialler.greeted(link);
-                self.greet_worker(now, link, hello);
+                self.greet_worker(link, hello);
             }
-            (_, role) => self.sessions.refuse(
-                now,
-                link,
-                &format!("a {role:?} answers where another party was expected"),
-            ),
+            (_, role) => self
+                .sessions
+                .refuse(link, &format!("a {role:?} answers where another party was expected")),
         }
     }
 
-    fn greet_worker(&mut self, now: Instant, link: LinkId, hello: &Hello) {
+    fn greet_worker(&mut self, link: LinkId, hello: &Hello) {
         let older = self
             .fleet
             .members
@@ -324,19 +322,19 @@ impl Ventilator {
             .map(|(link, _)| *link);
         if let Some(older) = older {
             self.sessions
-                .close(now, older, ByeCode::Leaving, "this worker has a newer link");
+                .close(older, ByeCode::Leaving, "this worker has a newer link");
         }
-        self.meet_process(now, &hello.name, hello.process_id);
+        self.meet_process(&hello.name, hello.process_id);
         let slots = u64::from(hello.slots.unwrap_or(1));
         self.fleet.members.insert(
             link,
             Member::new(hello.name.clone(), hello.process_id, slots, hello.max_payload),
         );
-        self.start_worker(now, link);
+        self.start_worker(link);
     }
 
     /// START goes to a worker only while the collector's STATE stands.
-    fn start_worker(&mut self, now: Instant, link: LinkId) {
+    fn start_worker(&mut self, link: LinkId) {
         if !self.collector.is_ready() || self.over {
             return;
         }
@@ -355,7 +353,7 @@ impl Ventilator {
             policy: None,
             work: Some(self.config.work.clone()),
         };
-        self.sessions.send(now, link, alias, &Message::Start(Box::new(start)));
+        self.sessions.send(link, alias, &Message::Start(Box::new(start)));
     }
 
     fn take_from_worker(&mut self, now: Instant, link: LinkId, alias: Alias, message: Message) {
@@ -373,33 +371,46 @@ impl Ventilator {
             Message::State(state) => match state.body {
                 StateBody::Worker(body) => {
                     self.locate_held(link, &body.held);
-                    if state.last
-                        && let Some(member) = self.fleet.members.get_mut(&link)
-                        && member.stage == Stage::Started
-                    {
-                        member.stage = Stage::Ready;
+                    if state.last {
+                        self.located(now, link);
                     }
                 }
-                StateBody::Collector(_) => self
-                    .sessions
-                    .refuse(now, link, "a worker sent the STATE of a collector"),
+                StateBody::Collector(_) => self.sessions.refuse(link, "a worker sent the STATE of a collector"),
             },
             Message::Credit(credit) => member.credited(credit),
             Message::Held(held) if held.answer => self.take_held(link, &held),
             Message::Return(returned) => self.take_return(link, &returned),
-            Message::Refused(refused) => self.take_worker_refused(now, link, refused),
-            other => self.sessions.refuse(
-                now,
-                link,
-                &format!("{} is not for a ventilator from a worker", other.kind()),
-            ),
+            Message::Refused(refused) => self.take_worker_refused(link, refused),
+            other => self
+                .sessions
+                .refuse(link, &format!("{} is not for a ventilator from a worker", other.kind())),
         }
+    }
+
+    /// A worker's STATE is complete: it may get tasks. What was in flight there and is not listed may be recorded, or lost.
+    fn located(&mut self, now: Instant, link: LinkId) {
+        let Some(member) = self
+            .fleet
+            .members
+            .get_mut(&link)
+            .filter(|member| member.stage == Stage::Started)
+        else {
+            return;
+        };
+        member.stage = Stage::Ready;
+        let listed = std::mem::take(&mut member.listed);
+        let runs = self.in_flight.iter().filter(|run| run.value.link == link);
+        let unlisted: Vec<Span> = runs.flat_map(|run| listed.gaps((run.first, run.last))).collect();
+        self.losses.return_unlisted(now, link, unlisted);
     }
 
     /// What a worker holds is in flight there, unless it is settled, elsewhere, or wanted at a higher attempt.
     fn locate_held(&mut self, link: LinkId, held: &[Holding]) {
         let completions = self.config.completions;
         for holding in held.iter().filter(|holding| holding.first < completions) {
+            if let Some(member) = self.fleet.members.get_mut(&link) {
+                member.listed.insert((holding.first, holding.last), ());
+            }
             for number in holding.first..=holding.last.min(completions - 1) {
                 let wanted_higher = self.work.has(number, holding.attempt.saturating_add(1));
                 let standing = |flight: Flight| self.fleet.members.contains_key(&flight.link);
@@ -516,10 +527,10 @@ impl Ventilator {
         count
     }
 
-    fn take_worker_refused(&mut self, now: Instant, link: LinkId, refused: Refused) {
+    fn take_worker_refused(&mut self, link: LinkId, refused: Refused) {
         if refused.code == RefusedCode::Fenced && refused.epoch <= self.epoch && !self.over {
             // Said to an older START of ours, or about TASKS that it overtook: START anew.
-            return self.start_worker(now, link);
+            return self.start_worker(link);
         }
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
@@ -528,7 +539,7 @@ impl Ventilator {
         member.void_credit();
         let name = member.name.clone();
         match refused.code {
-            RefusedCode::Fenced => self.doubt_epoch(now, refused.epoch),
+            RefusedCode::Fenced => self.doubt_epoch(refused.epoch),
             RefusedCode::Executor => self.executor_refused(name, refused.reason),
             RefusedCode::NotStarted | RefusedCode::Limit | RefusedCode::Mismatch => {
                 self.events.push_back(Event::WorkerRefused {
@@ -536,7 +547,7 @@ impl Ventilator {
                     reason: refused.reason,
                 });
                 self.sessions
-                    .close(now, link, ByeCode::Leaving, "refused; tried again later");
+                    .close(link, ByeCode::Leaving, "refused; tried again later");
             }
         }
     }
@@ -562,7 +573,7 @@ impl Ventilator {
     /// Ends the batch early.
     pub fn handle_cancel(&mut self, now: Instant, reason: &str) {
         self.sessions.step(now);
-        self.cancel(now, reason);
+        self.cancel(reason);
     }
 
     /// Sends nothing more, so that what is in flight can end. Another ventilator may go on later.
@@ -575,7 +586,7 @@ impl Ventilator {
     pub fn handle_leave(&mut self, now: Instant) {
         self.sessions.step(now);
         self.over = true;
-        self.sessions.close_all(now, ByeCode::Leaving, "the ventilator leaves");
+        self.sessions.close_all(ByeCode::Leaving, "the ventilator leaves");
     }
 
     /// The time of [`Self::poll_timeout`] has come.
@@ -597,7 +608,7 @@ impl Ventilator {
         self.confirm_gone(now);
         let started = *self.started.get_or_insert(now);
         if self.config.deadline.is_some_and(|deadline| now >= started + deadline) {
-            self.cancel(now, "DeadlineExceeded");
+            self.cancel("DeadlineExceeded");
         }
         self.end_locating(now);
     }
@@ -625,7 +636,7 @@ impl Ventilator {
     pub fn poll_output(&mut self, now: Instant, payloads: &mut dyn Payloads) -> Option<Output> {
         if !self.over {
             self.advance(now);
-            self.dispatch(now, payloads);
+            self.dispatch(payloads);
             self.maybe_end(now);
         }
         if let Some(event) = self.events.pop_front() {

@@ -267,9 +267,7 @@ impl Worker {
             return;
         };
         if hello.role != Role::Collector {
-            return self
-                .sessions
-                .refuse(now, link, "a collector was expected at this endpoint");
+            return self.sessions.refuse(link, "a collector was expected at this endpoint");
         }
         self.dialler.greeted(link);
         self.collectors.insert(
@@ -303,7 +301,7 @@ impl Worker {
             alias,
             since: batch.unbound_since().unwrap_or(now),
         };
-        self.sessions.send(now, link, alias, &Message::Bind(Bind { uid }));
+        self.sessions.send(link, alias, &Message::Bind(Bind { uid }));
     }
 
     fn take_from_collector(&mut self, now: Instant, link: LinkId, alias: Alias, message: Message) {
@@ -327,11 +325,9 @@ impl Worker {
                 batch.rebind = Some(now + jittered(&mut self.random, REDIAL_MOST));
             }
             (Message::Refused(_) | Message::Ping(_) | Message::Pong(_), _) => {}
-            (other, _) => self.sessions.refuse(
-                now,
-                link,
-                &format!("{} is not for a worker from a collector", other.kind()),
-            ),
+            (other, _) => self
+                .sessions
+                .refuse(link, &format!("{} is not for a worker from a collector", other.kind())),
         }
     }
 
@@ -341,14 +337,14 @@ impl Worker {
             Message::Start(start) => self.take_start(now, door, &start),
             Message::Want(want) => self.take_want(door, want),
             Message::Tasks(tasks) => self.take_tasks(now, door, &tasks),
-            Message::Held(held) if !held.answer => self.take_held(now, door, &held),
-            Message::Cancel(cancel) => self.take_cancel(now, door, &cancel),
+            Message::Held(held) if !held.answer => self.take_held(door, &held),
+            Message::Cancel(cancel) => self.take_cancel(door, &cancel),
             Message::Done(_) => self.take_done(door),
             Message::Pong(pong) => self.take_pong(now, link, pong.nonce),
             Message::Ping(_) => {}
             other => self
                 .sessions
-                .refuse(now, link, &format!("{} is not for a worker", other.kind())),
+                .refuse(link, &format!("{} is not for a worker", other.kind())),
         }
     }
 
@@ -356,19 +352,18 @@ impl Worker {
         if door.1 == 0 || self.uses.contains_key(&door) {
             return self
                 .sessions
-                .refuse(now, door.0, &format!("alias {} is in use on this link", door.1));
+                .refuse(door.0, &format!("alias {} is in use on this link", door.1));
         }
         let Some(batch) = self.batches.get_mut(&start.uid) else {
             return self.start_new(now, door, start);
         };
         let known = (batch.epoch, batch.instance);
         if start.epoch == 0 {
-            return self.send_state(now, door, start.uid);
+            return self.send_state(door, start.uid);
         }
         if start.epoch < known.0 || start.epoch == known.0 && start.instance != known.1 {
             self.stale_epoch += 1;
             return self.refuse(
-                now,
                 door,
                 RefusedCode::Fenced,
                 known.0,
@@ -378,7 +373,7 @@ impl Worker {
         if let Some(work) = &start.work {
             if work.executor != batch.work.executor {
                 let reason = "this worker runs another executor for this batch";
-                return self.refuse(now, door, RefusedCode::Executor, known.0, reason);
+                return self.refuse(door, RefusedCode::Executor, known.0, reason);
             }
             let moved = work.collector != batch.work.collector;
             batch.work = work.clone();
@@ -391,7 +386,7 @@ impl Worker {
 
     fn start_new(&mut self, now: Instant, door: Door, start: &Start) {
         let Some(work) = start.work.clone().filter(|_| start.epoch > 0) else {
-            return self.refuse(now, door, RefusedCode::NotStarted, 0, "this batch was not started here");
+            return self.refuse(door, RefusedCode::NotStarted, 0, "this batch was not started here");
         };
         if self.batches.len() >= MAX_BATCHES || self.drain.is_some() {
             let reason = if self.drain.is_some() {
@@ -399,7 +394,7 @@ impl Worker {
             } else {
                 "this worker serves as many batches as it can"
             };
-            return self.refuse(now, door, RefusedCode::Limit, 0, reason);
+            return self.refuse(door, RefusedCode::Limit, 0, reason);
         }
         self.batches.insert(start.uid, Batch::new(now, start, work.clone()));
         self.out.push_back(Output::Prepare {
@@ -420,7 +415,7 @@ impl Worker {
             batch.unbind(now, link);
         }
         let endpoint = batch.work.collector.clone();
-        self.drop_unused_collectors(now);
+        self.drop_unused_collectors();
         self.dialler.want(now, endpoint.clone(), endpoint.clone());
         let standing = self
             .collectors
@@ -432,7 +427,7 @@ impl Worker {
         }
     }
 
-    fn drop_unused_collectors(&mut self, now: Instant) {
+    fn drop_unused_collectors(&mut self) {
         let used = |endpoint: &String| self.batches.values().any(|batch| batch.work.collector == *endpoint);
         let unused: Vec<_> = self
             .dialler
@@ -443,7 +438,7 @@ impl Worker {
         for endpoint in unused {
             if let Some(link) = self.dialler.forget(&endpoint) {
                 self.sessions
-                    .close(now, link, ByeCode::Leaving, "no batch needs this link any more");
+                    .close(link, ByeCode::Leaving, "no batch needs this link any more");
             }
         }
     }
@@ -461,7 +456,6 @@ impl Worker {
             self.close_door(now, old);
             if newer && old.0 != door.0 {
                 self.refuse(
-                    now,
                     old,
                     RefusedCode::Fenced,
                     start.epoch,
@@ -477,23 +471,23 @@ impl Worker {
         self.uses.insert(door, start.uid);
         match &batch.stage {
             Stage::Preparing => {}
-            Stage::Ready { .. } => self.open_door(now, door, start.uid),
+            Stage::Ready { .. } => self.open_door(door, start.uid),
             Stage::Broken(reason) => {
                 let reason = reason.clone();
-                self.refuse(now, door, RefusedCode::Executor, start.epoch, &reason);
+                self.refuse(door, RefusedCode::Executor, start.epoch, &reason);
             }
         }
     }
 
-    fn open_door(&mut self, now: Instant, door: Door, uid: BatchUid) {
-        self.send_state(now, door, uid);
+    fn open_door(&mut self, door: Door, uid: BatchUid) {
+        self.send_state(door, uid);
         self.credits.open(door);
         if let Some(open) = self.batches.get_mut(&uid).and_then(|batch| batch.doors.get_mut(&door)) {
             *open = true;
         }
     }
 
-    fn send_state(&mut self, now: Instant, door: Door, uid: BatchUid) {
+    fn send_state(&mut self, door: Door, uid: BatchUid) {
         let holdings = self.batches.get(&uid).map(Batch::holdings).unwrap_or_default();
         let mut pieces: Vec<_> = holdings.chunks(RANGES_PER_PIECE).map(<[_]>::to_vec).collect();
         if pieces.is_empty() {
@@ -505,25 +499,24 @@ impl Worker {
                 last: position == last,
                 body: StateBody::Worker(WorkerState { held }),
             };
-            self.sessions
-                .send(now, door.0, door.1, &Message::State(Box::new(state)));
+            self.sessions.send(door.0, door.1, &Message::State(Box::new(state)));
         }
     }
 
-    fn refuse(&mut self, now: Instant, door: Door, code: RefusedCode, epoch: u64, reason: &str) {
+    fn refuse(&mut self, door: Door, code: RefusedCode, epoch: u64, reason: &str) {
         let refused = Refused {
             code,
             epoch,
             reason: reason.to_owned(),
         };
-        self.sessions.send(now, door.0, door.1, &Message::Refused(refused));
+        self.sessions.send(door.0, door.1, &Message::Refused(refused));
     }
 
     /// The answer to [`Output::Prepare`]: how many tasks the executor takes at once, or why it cannot run.
     pub fn handle_prepared(&mut self, now: Instant, uid: BatchUid, prepared: Result<usize, String>) {
         self.step(now);
         match prepared {
-            Err(reason) => self.break_batch(now, uid, &reason),
+            Err(reason) => self.break_batch(uid, &reason),
             Ok(window) => {
                 // What broke meanwhile stays broken.
                 let preparing = |batch: &&mut Batch| batch.stage == Stage::Preparing;
@@ -533,7 +526,7 @@ impl Worker {
                 batch.stage = Stage::Ready { window: window.max(1) };
                 let doors: Vec<Door> = batch.doors.keys().copied().collect();
                 for door in doors {
-                    self.open_door(now, door, uid);
+                    self.open_door(door, uid);
                 }
             }
         }
@@ -542,10 +535,10 @@ impl Worker {
     /// The executor of a batch cannot run anything any more.
     pub fn handle_broken(&mut self, now: Instant, uid: BatchUid, reason: &str) {
         self.step(now);
-        self.break_batch(now, uid, reason);
+        self.break_batch(uid, reason);
     }
 
-    fn break_batch(&mut self, now: Instant, uid: BatchUid, reason: &str) {
+    fn break_batch(&mut self, uid: BatchUid, reason: &str) {
         let Some(batch) = self.batches.get_mut(&uid) else {
             return;
         };
@@ -553,12 +546,12 @@ impl Worker {
         let epoch = batch.epoch;
         let doors: Vec<Door> = batch.doors.keys().copied().collect();
         let numbers = batch.running_in(None);
-        self.hand_back(now, uid, None, ReturnCause::Drain);
+        self.hand_back(uid, None, ReturnCause::Drain);
         if !numbers.is_empty() {
             self.out.push_back(Output::Stop { uid, numbers });
         }
         for door in doors {
-            self.refuse(now, door, RefusedCode::Executor, epoch, reason);
+            self.refuse(door, RefusedCode::Executor, epoch, reason);
         }
     }
 
@@ -568,13 +561,12 @@ impl Worker {
 
     fn take_tasks(&mut self, now: Instant, door: Door, tasks: &Tasks) {
         let Some(batch) = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid)) else {
-            return self.refuse(now, door, RefusedCode::NotStarted, 0, "this alias is not started");
+            return self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
         };
         if tasks.epoch < batch.epoch || !batch.doors.get(&door).is_some_and(|open| *open) {
             self.stale_epoch += 1;
             let epoch = batch.epoch;
             return self.refuse(
-                now,
                 door,
                 RefusedCode::Fenced,
                 epoch,
@@ -585,7 +577,7 @@ impl Worker {
             .credits
             .received(door, tasks.entries.len() as u64, tasks.payloads.len() as u64)
         {
-            return self.sessions.refuse(now, door.0, "more tasks than were granted");
+            return self.sessions.refuse(door.0, "more tasks than were granted");
         }
         for (entry, payload) in tasks.pieces() {
             batch.take(Task {
@@ -600,11 +592,11 @@ impl Worker {
         if (self.drain.is_some() || broken)
             && let Some(uid) = self.uses.get(&door).copied()
         {
-            self.hand_back(now, uid, None, ReturnCause::Drain);
+            self.hand_back(uid, None, ReturnCause::Drain);
         }
     }
 
-    fn take_held(&mut self, now: Instant, door: Door, question: &Held) {
+    fn take_held(&mut self, door: Door, question: &Held) {
         let batch = self.uses.get(&door).and_then(|uid| self.batches.get(uid));
         let mut spans = batch.map(|batch| batch.held_in(&question.spans)).unwrap_or_default();
         // Cutting the answer would deny what is held. So many gaps in so few numbers cannot be: credit bounds what is held.
@@ -614,10 +606,10 @@ impl Worker {
             answer: true,
             spans,
         };
-        self.sessions.send(now, door.0, door.1, &Message::Held(answer));
+        self.sessions.send(door.0, door.1, &Message::Held(answer));
     }
 
-    fn take_cancel(&mut self, now: Instant, door: Door, cancel: &Cancel) {
+    fn take_cancel(&mut self, door: Door, cancel: &Cancel) {
         let Some(uid) = self.uses.get(&door).copied() else {
             return;
         };
@@ -630,7 +622,7 @@ impl Worker {
             return self.release(uid);
         };
         let numbers = batch.running_in(Some(spans));
-        self.hand_back(now, uid, Some(spans), ReturnCause::Cancel);
+        self.hand_back(uid, Some(spans), ReturnCause::Cancel);
         if !numbers.is_empty() {
             self.out.push_back(Output::Stop { uid, numbers });
         }
@@ -660,15 +652,15 @@ impl Worker {
     }
 
     /// Gives queued tasks back to the ventilator, if it is there; else it learns from STATE that they are gone.
-    fn hand_back(&mut self, now: Instant, uid: BatchUid, spans: Option<&[crate::wire::Span]>, cause: ReturnCause) {
+    fn hand_back(&mut self, uid: BatchUid, spans: Option<&[crate::wire::Span]>, cause: ReturnCause) {
         let Some(batch) = self.batches.get_mut(&uid) else {
             return;
         };
         let tasks = batch.give_back(spans);
-        self.send_return(now, uid, tasks, cause);
+        self.send_return(uid, tasks, cause);
     }
 
-    fn send_return(&mut self, now: Instant, uid: BatchUid, mut tasks: Vec<(u64, Attempt)>, cause: ReturnCause) {
+    fn send_return(&mut self, uid: BatchUid, mut tasks: Vec<(u64, Attempt)>, cause: ReturnCause) {
         tasks.sort_unstable();
         let Some(batch) = self.batches.get(&uid) else { return };
         for door in batch.doors.keys() {
@@ -677,7 +669,7 @@ impl Worker {
                     cause,
                     tasks: tasks.to_vec(),
                 });
-                self.sessions.send(now, door.0, door.1, &message);
+                self.sessions.send(door.0, door.1, &message);
             }
         }
     }
@@ -720,7 +712,7 @@ impl Worker {
         } else {
             ReturnCause::Cancel
         };
-        self.send_return(now, uid, tasks, cause);
+        self.send_return(uid, tasks, cause);
     }
 
     /// The process is asked to leave: hands back what has not begun, and stops after `grace` what still runs.
@@ -738,7 +730,7 @@ impl Worker {
         }
         let uids: Vec<_> = self.batches.keys().copied().collect();
         for uid in uids {
-            self.hand_back(now, uid, None, ReturnCause::Drain);
+            self.hand_back(uid, None, ReturnCause::Drain);
         }
     }
 
@@ -760,13 +752,13 @@ impl Worker {
         let flushed = idle && self.batches.values().all(|batch| batch.outcomes.is_empty());
         if flushed || now >= drain.stop_at + FLUSH_WITHIN {
             self.exited = true;
-            self.sessions.close_all(now, ByeCode::Leaving, "this worker leaves");
+            self.sessions.close_all(ByeCode::Leaving, "this worker leaves");
             self.out.push_back(Output::Exit);
         }
     }
 
     /// Starts what may start. A task that is to run alone waits until nothing runs, and is announced first.
-    fn start_tasks(&mut self, now: Instant) {
+    fn start_tasks(&mut self) {
         if self.alone.is_some() || self.drain.is_some() {
             return;
         }
@@ -774,7 +766,7 @@ impl Worker {
         let wants_alone = |batch: &Batch| batch.front().is_some_and(|task| task.alone) && !batch.doors.is_empty();
         if let Some((&uid, batch)) = self.batches.iter().find(|(_, batch)| wants_alone(batch)) {
             if running == 0 && batch.outcomes.has_room(batch.work.max_bytes_per_task) {
-                self.announce_alone(now, uid);
+                self.announce_alone(uid);
             }
             return;
         }
@@ -808,7 +800,7 @@ impl Worker {
         Some((uid, if rivals > 1 { most.min(depth) } else { most }))
     }
 
-    fn announce_alone(&mut self, now: Instant, uid: BatchUid) {
+    fn announce_alone(&mut self, uid: BatchUid) {
         let Some(batch) = self.batches.get(&uid) else { return };
         let Some((&door, task)) = batch.doors.keys().next().zip(batch.front()) else {
             return;
@@ -816,9 +808,9 @@ impl Worker {
         let Some(credit) = self.credits.alone(door, (task.number, task.attempt)) else {
             return;
         };
-        self.sessions.send(now, door.0, door.1, &Message::Credit(credit));
+        self.sessions.send(door.0, door.1, &Message::Credit(credit));
         // Its PONG proves that the ventilator has read what was sent before.
-        let nonce = self.sessions.ping(now, door.0, Ping::default());
+        let nonce = self.sessions.ping(door.0, Ping::default());
         self.alone = Some(Alone::Announced {
             uid,
             link: door.0,
@@ -932,10 +924,10 @@ impl Worker {
         while let Some((link, endpoint)) = self.dialler.poll_dial(now) {
             self.sessions.dial(link, endpoint);
         }
-        self.start_tasks(now);
+        self.start_tasks();
         self.send_outcomes(now);
         self.advance_drain(now);
-        self.grant(now);
+        self.grant();
         self.out
             .pop_front()
             .or_else(|| self.sessions.poll_output().map(Output::Link))
@@ -954,14 +946,14 @@ impl Worker {
                 .poll(now, collector.allowance.saturating_sub(collector.under_way))
             {
                 collector.under_way += results.weight();
-                self.sessions.send(now, link, alias, &Message::Results(results));
+                self.sessions.send(link, alias, &Message::Results(results));
             }
         }
-        self.tell_blocked(now);
+        self.tell_blocked();
     }
 
     /// Tells a collector at once when an outcome is too large for the allowance, and when it no longer is.
-    fn tell_blocked(&mut self, now: Instant) {
+    fn tell_blocked(&mut self) {
         for (&link, collector) in &mut self.collectors {
             let waiting = self.batches.values().filter(|batch| batch.uplink_link() == Some(link));
             let smallest = waiting.filter_map(|batch| batch.outcomes.blocked()).min();
@@ -969,7 +961,6 @@ impl Worker {
             if blocked != collector.told_blocked {
                 collector.told_blocked = blocked;
                 self.sessions.ping(
-                    now,
                     link,
                     Ping {
                         blocked,
@@ -980,7 +971,7 @@ impl Worker {
         }
     }
 
-    fn grant(&mut self, now: Instant) {
+    fn grant(&mut self) {
         if self.drain.is_some() {
             return;
         }
@@ -995,7 +986,7 @@ impl Worker {
             batch.is_some_and(|batch| batch.may_grant(door))
         };
         for (door, credit) in self.credits.grant(self.pace.target(), held, bytes, open) {
-            self.sessions.send(now, door.0, door.1, &Message::Credit(credit));
+            self.sessions.send(door.0, door.1, &Message::Credit(credit));
         }
     }
 
