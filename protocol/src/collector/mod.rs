@@ -6,7 +6,9 @@
 mod allowance;
 mod batch;
 mod commit;
+mod opening;
 mod record;
+mod release;
 mod state;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,13 +20,13 @@ pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
 pub use state::{BatchState, CheckpointError};
 
 use self::allowance::Allowances;
-use self::batch::{Batch, Client};
-use self::commit::{Delta, Effect, Write};
+use self::batch::Batch;
+use self::commit::Effect;
 use crate::ids::{Alias, BatchUid, Epoch, LinkId, LogId};
-use crate::limits::{COLLECTOR_BYTES, COMPARISONS, MAX_BATCHES, QUEUE_TASKS, UNACKED_TASKS};
+use crate::limits::{COLLECTOR_BYTES, COMPARISONS, QUEUE_TASKS, UNACKED_TASKS};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::wire::{
-    Ack, ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Span, Start,
+    ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Start,
 };
 
 /// What a collector is told at its start.
@@ -229,214 +231,6 @@ impl Collector {
         }
     }
 
-    /// Aliases belong to one link and are never reused on it.
-    fn alias_is_free(&mut self, link: LinkId, alias: Alias) -> bool {
-        let free = alias != 0
-            && self
-                .uses
-                .get(&link)
-                .is_some_and(|uses| !uses.contains_key(&alias) && uses.len() < MAX_BATCHES);
-        if !free {
-            self.sessions.refuse(
-                link,
-                &format!("alias {alias} is in use on this link, or there are too many"),
-            );
-        }
-        free
-    }
-
-    fn take_start(&mut self, now: Instant, link: LinkId, alias: Alias, start: Box<Start>) {
-        if self.alias_is_free(link, alias) {
-            let create = start.epoch > 0;
-            self.request(now, start.uid, create, Request::Start(link, alias, start));
-        }
-    }
-
-    /// Serves a request at once if the log is open, else after it was opened.
-    fn request(&mut self, now: Instant, uid: BatchUid, create: bool, request: Request) {
-        let full = self.slots.len() >= MAX_BATCHES;
-        match self.slots.get_mut(&uid) {
-            Some(Slot::Open(_)) => self.serve(now, uid, request),
-            Some(Slot::Opening {
-                create: creating,
-                requests,
-            }) => {
-                // A log is opened once: if there is none, it is made after that answer.
-                *creating |= create;
-                requests.push(request);
-            }
-            None if full => {
-                let (link, alias) = request.sender();
-                self.refuse(
-                    link,
-                    alias,
-                    RefusedCode::Limit,
-                    0,
-                    "this collector serves as many batches as it can",
-                );
-            }
-            None => {
-                self.slots.insert(
-                    uid,
-                    Slot::Opening {
-                        create,
-                        requests: vec![request],
-                    },
-                );
-                self.out.push_back(Output::Open { uid, create });
-            }
-        }
-    }
-
-    /// The answer to [`Output::Open`].
-    pub fn handle_opened(&mut self, now: Instant, uid: BatchUid, opened: Opened) {
-        self.sessions.step(now);
-        match opened {
-            Opened::Batch { state, log_id } => {
-                let before = self
-                    .slots
-                    .insert(uid, Slot::Open(Box::new(Batch::new(now, *state, log_id))));
-                match before {
-                    Some(Slot::Opening { requests, .. }) => requests.into_iter().for_each(|r| self.serve(now, uid, r)),
-                    // A second answer for a log that was asked for twice: keep what is open.
-                    Some(open @ Slot::Open(_)) => drop(self.slots.insert(uid, open)),
-                    None => {}
-                }
-            }
-            Opened::Absent => self.answer_absent(uid),
-            Opened::Failed(reason) => {
-                if let Some(Slot::Opening { requests, .. }) = self.slots.remove(&uid) {
-                    for (link, alias) in requests.iter().map(Request::sender) {
-                        self.refuse(link, alias, RefusedCode::Limit, 0, &reason);
-                    }
-                }
-            }
-        }
-    }
-
-    /// There is no log: who only asked hears so, who wants to create one waits for that.
-    fn answer_absent(&mut self, uid: BatchUid) {
-        let Some(Slot::Opening { create, requests }) = self.slots.remove(&uid) else {
-            return;
-        };
-        let (creators, askers): (Vec<_>, Vec<_>) = requests.into_iter().partition(Request::creates);
-        for (link, alias) in askers.iter().map(Request::sender) {
-            self.refuse(
-                link,
-                alias,
-                RefusedCode::NotStarted,
-                0,
-                "no ventilator has started this batch here",
-            );
-        }
-        if create {
-            self.slots.insert(
-                uid,
-                Slot::Opening {
-                    create,
-                    requests: creators,
-                },
-            );
-            self.out.push_back(Output::Open { uid, create });
-        }
-    }
-
-    fn serve(&mut self, now: Instant, uid: BatchUid, request: Request) {
-        match request {
-            Request::Start(link, alias, start) => self.serve_start(now, uid, link, alias, &start),
-            Request::Bind(link, alias) => {
-                if !self.sessions.is_ready(link) {
-                    return;
-                }
-                // A log that was made for a START which never came to be served has no policy to judge outcomes by.
-                if self.batch(uid).is_none_or(|state| state.claim().is_none()) {
-                    let reason = "no ventilator has started this batch here";
-                    return self.refuse(link, alias, RefusedCode::NotStarted, 0, reason);
-                }
-                if let Some(uses) = self.uses.get_mut(&link) {
-                    uses.insert(
-                        alias,
-                        Use::Worker {
-                            uid,
-                            received: 0,
-                            acked: 0,
-                        },
-                    );
-                }
-                self.allowances.add(link);
-                let allowance = self.allowances.tell(link);
-                self.sessions
-                    .send(link, alias, &Message::Ack(Ack { sequence: 0, allowance }));
-            }
-        }
-    }
-
-    fn serve_start(&mut self, now: Instant, uid: BatchUid, link: LinkId, alias: Alias, start: &Start) {
-        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
-            return;
-        };
-        if !self.sessions.is_ready(link) {
-            return;
-        }
-        let known = (batch.state.epoch(), batch.state.instance());
-        let again = start.epoch == known.0 && known.1 == Some(start.instance);
-        if start.epoch > 0 {
-            if start.epoch < known.0 || start.epoch == known.0 && !again {
-                self.dropped.stale_epoch += 1;
-                let reason = format!("epoch {} is taken by another ventilator", known.0);
-                return self.refuse(link, alias, RefusedCode::Fenced, known.0, &reason);
-            }
-            if let (Some(found), Some(recorded)) = (start.completions, batch.state.completions())
-                && found != recorded
-            {
-                let reason = format!("this batch was recorded with {recorded} tasks, not {found}");
-                return self.refuse(link, alias, RefusedCode::Mismatch, known.0, &reason);
-            }
-            let Some(policy) = start.policy.clone() else {
-                return self.sessions.refuse(link, "START to a collector needs a policy");
-            };
-            // What has ended stays as it is, and answers with DONE whoever asks.
-            if !again && batch.state.ended().is_none() {
-                let claim = Claim {
-                    name: start.name.clone(),
-                    epoch: start.epoch,
-                    instance: start.instance,
-                    completions: start.completions,
-                    policy,
-                };
-                batch.record(now, &Record::Claim(claim));
-            }
-            let older = std::mem::take(&mut batch.clients);
-            batch.clients.insert(link, Client { alias, ready: false });
-            for (other, client) in older.into_iter().filter(|(other, _)| *other != link) {
-                if !again {
-                    self.refuse(
-                        other,
-                        client.alias,
-                        RefusedCode::Fenced,
-                        start.epoch,
-                        "another ventilator took over",
-                    );
-                }
-            }
-            if let Some(uses) = self.uses.get_mut(&link) {
-                uses.insert(alias, Use::Client(uid));
-            }
-        }
-        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
-            return;
-        };
-        let pieces = batch.snapshot(now);
-        batch.commit.defer(Effect::State { link, alias, pieces });
-        if let Some(done) = batch.state.ended().cloned() {
-            batch.commit.defer(Effect::Send {
-                link,
-                alias,
-                message: Message::Done(done),
-            });
-        }
-    }
-
     fn refuse(&mut self, link: LinkId, alias: Alias, code: RefusedCode, epoch: Epoch, reason: &str) {
         let refused = Refused {
             code,
@@ -584,57 +378,6 @@ impl Collector {
         }
     }
 
-    /// The disk has no room: this record and all after it were not written.
-    pub fn handle_disk_full(&mut self, now: Instant, uid: BatchUid, sequence: u64) {
-        self.sessions.step(now);
-        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
-            let was_full = batch.commit.is_full();
-            batch.commit.disk_full(now, sequence);
-            if !was_full {
-                self.announce_health(uid);
-            }
-        }
-    }
-
-    /// Everything up to this record is durable.
-    pub fn handle_synced(&mut self, now: Instant, uid: BatchUid, sequence: u64) {
-        self.sessions.step(now);
-        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
-            return;
-        };
-        batch.commit.synced(sequence);
-        if batch.commit.is_full() && batch.commit.is_idle() {
-            batch.commit.clear_full();
-            self.announce_health(uid);
-        }
-    }
-
-    fn announce_health(&mut self, uid: BatchUid) {
-        let full = self
-            .slots
-            .values()
-            .any(|slot| matches!(slot, Slot::Open(batch) if batch.commit.is_full()));
-        self.allowances.pause(full);
-        self.report(uid, Delta::default());
-    }
-
-    /// The answer to [`Output::ReadBack`]: settled numbers whose record is damaged, and a digest over all records.
-    pub fn handle_read_back(&mut self, now: Instant, uid: BatchUid, damaged: Vec<Span>, digest: u32) {
-        self.sessions.step(now);
-        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
-            batch.take_read_back(now, damaged, digest);
-        }
-    }
-
-    /// The answer to [`Output::Compare`].
-    pub fn handle_compared(&mut self, now: Instant, uid: BatchUid, differs: bool) {
-        self.sessions.step(now);
-        self.comparing = self.comparing.saturating_sub(1);
-        if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
-            batch.differing += u64::from(differs);
-        }
-    }
-
     /// The time of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sessions.step(now);
@@ -660,135 +403,6 @@ impl Collector {
         self.out
             .pop_front()
             .or_else(|| self.sessions.poll_output().map(Output::Link))
-    }
-
-    fn poll_writes(&mut self, now: Instant) {
-        for (&uid, slot) in &mut self.slots {
-            let Slot::Open(batch) = slot else { continue };
-            while let Some(write) = batch.commit.poll(now) {
-                self.out.push_back(match write {
-                    Write::Append {
-                        sequence,
-                        pieces,
-                        settled,
-                    } => Output::Append {
-                        uid,
-                        sequence,
-                        pieces,
-                        settled,
-                    },
-                    Write::Sync { sequence } => Output::Sync { uid, sequence },
-                });
-            }
-            if batch.wants_read_back() {
-                batch.reading_back = true;
-                self.out.push_back(Output::ReadBack { uid });
-            }
-        }
-    }
-
-    /// Says what may be said now: acks are merged per alias, changes per batch.
-    fn release_effects(&mut self) {
-        let uids: Vec<_> = self.slots.keys().copied().collect();
-        for uid in uids {
-            let mut acks: BTreeMap<(LinkId, Alias), u64> = BTreeMap::new();
-            let mut delta = Delta::default();
-            while let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
-                && let Some(effect) = batch.commit.poll_effect()
-            {
-                match effect {
-                    Effect::Ack { link, alias, sequence } => {
-                        acks.insert((link, alias), sequence);
-                    }
-                    Effect::Delta(more) => delta.merge(more),
-                    other => {
-                        self.send_reports(uid, std::mem::take(&mut delta));
-                        self.release(uid, other);
-                    }
-                }
-            }
-            self.send_reports(uid, delta);
-            for ((link, alias), sequence) in acks {
-                self.send_ack(link, alias, sequence);
-            }
-        }
-    }
-
-    fn release(&mut self, uid: BatchUid, effect: Effect) {
-        let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
-            return;
-        };
-        match effect {
-            Effect::Send { link, alias, message } => self.sessions.send(link, alias, &message),
-            Effect::State { link, alias, pieces } => {
-                for piece in pieces {
-                    self.sessions.send(link, alias, &Message::State(Box::new(piece)));
-                }
-                if let Some(client) = batch.clients.get_mut(&link).filter(|client| client.alias == alias) {
-                    client.ready = true;
-                }
-            }
-            Effect::Announce(message) => {
-                for (link, client) in batch.clients.iter().filter(|(_, client)| client.ready) {
-                    self.sessions.send(*link, client.alias, &message);
-                }
-            }
-            Effect::Ack { .. } | Effect::Delta(_) => {}
-        }
-    }
-
-    fn send_reports(&mut self, uid: BatchUid, delta: Delta) {
-        if !delta.is_empty() {
-            self.report(uid, delta);
-        }
-    }
-
-    fn report(&mut self, uid: BatchUid, delta: Delta) {
-        let Some(Slot::Open(batch)) = self.slots.get(&uid) else {
-            return;
-        };
-        let clients: Vec<_> = batch
-            .clients
-            .iter()
-            .filter(|(_, client)| client.ready)
-            .map(|(l, c)| (*l, c.alias))
-            .collect();
-        if clients.is_empty() {
-            return;
-        }
-        for report in batch.reports(delta) {
-            let message = Message::Report(Box::new(report));
-            for (link, alias) in &clients {
-                self.sessions.send(*link, *alias, &message);
-            }
-        }
-    }
-
-    fn send_ack(&mut self, link: LinkId, alias: Alias, sequence: u64) {
-        let uses = self.uses.get_mut(&link).and_then(|uses| uses.get_mut(&alias));
-        if let Some(Use::Worker { acked, .. }) = uses {
-            *acked = (*acked).max(sequence);
-            let ack = Ack {
-                sequence: *acked,
-                allowance: self.allowances.tell(link),
-            };
-            self.sessions.send(link, alias, &Message::Ack(ack));
-        }
-    }
-
-    fn tell_allowance(&mut self, link: LinkId) {
-        let bound = self
-            .uses
-            .get(&link)
-            .into_iter()
-            .flatten()
-            .find_map(|(alias, used)| match used {
-                Use::Worker { acked, .. } => Some((*alias, *acked)),
-                Use::Client(_) => None,
-            });
-        if let Some((alias, sequence)) = bound {
-            self.send_ack(link, alias, sequence);
-        }
     }
 
     /// Says BYE on all links.

@@ -1,0 +1,271 @@
+//! What ventilators say to a worker: START, WANT, TASKS, HELD, CANCEL and DONE.
+
+use std::time::Instant;
+
+use super::batch::{Batch, Stage};
+use super::credit::Door;
+use super::{Output, Task, Worker};
+use crate::ids::{Alias, BatchUid, LinkId};
+use crate::limits::{MAX_BATCHES, RANGES_PER_PIECE};
+use crate::wire::{
+    Cancel, Held, Message, Refused, RefusedCode, ReturnCause, Start, State, StateBody, Tasks, Want, WorkerState,
+};
+
+impl Worker {
+    pub(super) fn close_door(&mut self, now: Instant, door: Door) {
+        self.credits.close(door);
+        let batch = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid));
+        if let Some(batch) = batch {
+            batch.doors.remove(&door);
+            if batch.doors.is_empty() {
+                batch.alone_since.get_or_insert(now);
+            }
+        }
+        // The alias stays in `uses` while the link stands: aliases are never reused on a link.
+        if self.sessions.hello(door.0).is_none() {
+            self.uses.remove(&door);
+        }
+    }
+
+    pub(super) fn take_from_ventilator(&mut self, now: Instant, link: LinkId, alias: Alias, message: Message) {
+        let door = (link, alias);
+        match message {
+            Message::Start(start) => self.take_start(now, door, &start),
+            Message::Want(want) => self.take_want(door, want),
+            Message::Tasks(tasks) => self.take_tasks(now, door, &tasks),
+            Message::Held(held) if !held.answer => self.take_held(door, &held),
+            Message::Cancel(cancel) => self.take_cancel(door, &cancel),
+            Message::Done(_) => self.take_done(door),
+            Message::Pong(pong) => self.take_pong(now, link, pong.nonce),
+            Message::Ping(_) => {}
+            other => self
+                .sessions
+                .refuse(link, &format!("{} is not for a worker", other.kind())),
+        }
+    }
+
+    pub(super) fn take_start(&mut self, now: Instant, door: Door, start: &Start) {
+        if door.1 == 0 || self.uses.contains_key(&door) {
+            return self
+                .sessions
+                .refuse(door.0, &format!("alias {} is in use on this link", door.1));
+        }
+        let Some(batch) = self.batches.get_mut(&start.uid) else {
+            return self.start_new(now, door, start);
+        };
+        let known = (batch.epoch, batch.instance);
+        if start.epoch == 0 {
+            return self.send_state(door, start.uid);
+        }
+        if start.epoch < known.0 || start.epoch == known.0 && start.instance != known.1 {
+            self.stale_epoch += 1;
+            return self.refuse(
+                door,
+                RefusedCode::Fenced,
+                known.0,
+                "another ventilator took this batch over",
+            );
+        }
+        if let Some(work) = &start.work {
+            if work.executor != batch.work.executor {
+                let reason = "this worker runs another executor for this batch";
+                return self.refuse(door, RefusedCode::Executor, known.0, reason);
+            }
+            let moved = work.collector != batch.work.collector;
+            batch.work = work.clone();
+            if moved {
+                self.move_uplink(now, start.uid);
+            }
+        }
+        self.enter(now, door, start);
+    }
+
+    pub(super) fn start_new(&mut self, now: Instant, door: Door, start: &Start) {
+        let Some(work) = start.work.clone().filter(|_| start.epoch > 0) else {
+            return self.refuse(door, RefusedCode::NotStarted, 0, "this batch was not started here");
+        };
+        if self.batches.len() >= MAX_BATCHES || self.drain.is_some() {
+            let reason = if self.drain.is_some() {
+                "this worker leaves"
+            } else {
+                "this worker serves as many batches as it can"
+            };
+            return self.refuse(door, RefusedCode::Limit, 0, reason);
+        }
+        self.batches.insert(start.uid, Batch::new(now, start, work.clone()));
+        self.out.push_back(Output::Prepare {
+            uid: start.uid,
+            name: start.name.clone(),
+            work: Box::new(work),
+        });
+        self.move_uplink(now, start.uid);
+        self.enter(now, door, start);
+    }
+
+    /// A ventilator of the highest epoch comes in; those of lower ones are shown out.
+    pub(super) fn enter(&mut self, now: Instant, door: Door, start: &Start) {
+        let Some(batch) = self.batches.get_mut(&start.uid) else {
+            return;
+        };
+        let newer = start.epoch > batch.epoch;
+        batch.epoch = start.epoch;
+        batch.instance = start.instance;
+        let older: Vec<Door> = batch.doors.keys().copied().collect();
+        for old in older {
+            self.close_door(now, old);
+            if newer && old.0 != door.0 {
+                self.refuse(
+                    old,
+                    RefusedCode::Fenced,
+                    start.epoch,
+                    "another ventilator took this batch over",
+                );
+            }
+        }
+        let Some(batch) = self.batches.get_mut(&start.uid) else {
+            return;
+        };
+        batch.alone_since = None;
+        batch.doors.insert(door, false);
+        self.uses.insert(door, start.uid);
+        match &batch.stage {
+            Stage::Preparing => {}
+            Stage::Ready { .. } => self.open_door(door, start.uid),
+            Stage::Broken(reason) => {
+                let reason = reason.clone();
+                self.refuse(door, RefusedCode::Executor, start.epoch, &reason);
+            }
+        }
+    }
+
+    pub(super) fn open_door(&mut self, door: Door, uid: BatchUid) {
+        self.send_state(door, uid);
+        self.credits.open(door);
+        if let Some(open) = self.batches.get_mut(&uid).and_then(|batch| batch.doors.get_mut(&door)) {
+            *open = true;
+        }
+    }
+
+    pub(super) fn send_state(&mut self, door: Door, uid: BatchUid) {
+        let holdings = self.batches.get(&uid).map(Batch::holdings).unwrap_or_default();
+        let mut pieces: Vec<_> = holdings.chunks(RANGES_PER_PIECE).map(<[_]>::to_vec).collect();
+        if pieces.is_empty() {
+            pieces.push(Vec::new());
+        }
+        let last = pieces.len() - 1;
+        for (position, held) in pieces.into_iter().enumerate() {
+            let state = State {
+                last: position == last,
+                body: StateBody::Worker(WorkerState { held }),
+            };
+            self.sessions.send(door.0, door.1, &Message::State(Box::new(state)));
+        }
+    }
+
+    pub(super) fn refuse(&mut self, door: Door, code: RefusedCode, epoch: u64, reason: &str) {
+        let refused = Refused {
+            code,
+            epoch,
+            reason: reason.to_owned(),
+        };
+        self.sessions.send(door.0, door.1, &Message::Refused(refused));
+    }
+
+    pub(super) fn take_want(&mut self, door: Door, want: Want) {
+        self.credits.want(door, want);
+    }
+
+    pub(super) fn take_tasks(&mut self, now: Instant, door: Door, tasks: &Tasks) {
+        let Some(batch) = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid)) else {
+            return self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
+        };
+        if tasks.epoch < batch.epoch || !batch.doors.get(&door).is_some_and(|open| *open) {
+            self.stale_epoch += 1;
+            let epoch = batch.epoch;
+            return self.refuse(
+                door,
+                RefusedCode::Fenced,
+                epoch,
+                "another ventilator took this batch over",
+            );
+        }
+        if !self
+            .credits
+            .received(door, tasks.entries.len() as u64, tasks.payloads.len() as u64)
+        {
+            return self.sessions.refuse(door.0, "more tasks than were granted");
+        }
+        for (entry, payload) in tasks.pieces() {
+            batch.take(Task {
+                number: entry.number,
+                attempt: entry.attempt,
+                payload,
+                alone: tasks.alone,
+            });
+        }
+        let broken = matches!(batch.stage, Stage::Broken(_));
+        self.pace.begin(now);
+        if (self.drain.is_some() || broken)
+            && let Some(uid) = self.uses.get(&door).copied()
+        {
+            self.hand_back(uid, None, ReturnCause::Drain);
+        }
+    }
+
+    pub(super) fn take_held(&mut self, door: Door, question: &Held) {
+        let batch = self.uses.get(&door).and_then(|uid| self.batches.get(uid));
+        let mut spans = batch.map(|batch| batch.held_in(&question.spans)).unwrap_or_default();
+        // Cutting the answer would deny what is held. So many gaps in so few numbers cannot be: credit bounds what is held.
+        spans.truncate(RANGES_PER_PIECE);
+        let answer = Held {
+            serial: question.serial,
+            answer: true,
+            spans,
+        };
+        self.sessions.send(door.0, door.1, &Message::Held(answer));
+    }
+
+    pub(super) fn take_cancel(&mut self, door: Door, cancel: &Cancel) {
+        let Some(uid) = self.uses.get(&door).copied() else {
+            return;
+        };
+        let Some(batch) = self.batches.get(&uid) else { return };
+        if cancel.epoch < batch.epoch {
+            self.stale_epoch += 1;
+            return;
+        }
+        let Some(spans) = &cancel.spans else {
+            return self.release(uid);
+        };
+        let numbers = batch.running_in(Some(spans));
+        self.hand_back(uid, Some(spans), ReturnCause::Cancel);
+        if !numbers.is_empty() {
+            self.out.push_back(Output::Stop { uid, numbers });
+        }
+    }
+
+    pub(super) fn take_done(&mut self, door: Door) {
+        if let Some(uid) = self.uses.get(&door).copied() {
+            self.release(uid);
+        }
+    }
+
+    pub(super) fn grant(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        let (held, bytes) = self
+            .batches
+            .values()
+            .map(Batch::unfinished)
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let (uses, batches) = (&self.uses, &self.batches);
+        let open = |door: Door| {
+            let batch = uses.get(&door).and_then(|uid| batches.get(uid));
+            batch.is_some_and(|batch| batch.may_grant(door))
+        };
+        for (door, credit) in self.credits.grant(self.pace.target(), held, bytes, open) {
+            self.sessions.send(door.0, door.1, &Message::Credit(credit));
+        }
+    }
+}
