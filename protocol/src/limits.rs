@@ -21,7 +21,7 @@ pub const END_AGAIN: Duration = Duration::from_secs(5);
 /// A worker without a bound link to the collector for this long gets nothing new, and its numbers go elsewhere.
 pub const UNBOUND_AFTER: Duration = Duration::from_secs(10);
 /// Without a ventilator, and with the collector out of reach, a worker keeps outcomes for this long.
-pub const KEEP_OUTCOMES: Duration = Duration::from_secs(600);
+pub const KEEP_OUTCOMES: Duration = Duration::from_mins(10);
 /// First and longest pause between two dials of one address; it doubles in between, with jitter.
 pub const REDIAL_FIRST: Duration = Duration::from_millis(20);
 /// See [`REDIAL_FIRST`].
@@ -29,7 +29,7 @@ pub const REDIAL_MOST: Duration = Duration::from_secs(2);
 /// First and longest delay before a failed number is tried again; it doubles with each attempt.
 pub const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// See [`RETRY_FIRST`].
-pub const RETRY_MOST: Duration = Duration::from_secs(60);
+pub const RETRY_MOST: Duration = Duration::from_mins(1);
 
 /// Numbers waiting for a retry; at this many a ventilator sends only retries, so that memory stays bounded.
 pub const WAITING_RETRIES: usize = 65_536;
@@ -49,6 +49,7 @@ pub const RESULTS_BYTES: usize = 1 << 20;
 /// The largest `results.maxBytesPerTask`, in bytes.
 pub const MAX_OUTPUT: u64 = 64 << 20;
 /// The largest message body in bytes that a link lets pass: the largest output, its log tail and the index.
+#[allow(clippy::cast_possible_truncation)] // 64 MiB
 pub const MAX_MESSAGE: usize = (MAX_OUTPUT as usize) + (2 << 20);
 /// The largest control body (JSON) in bytes.
 pub const MAX_CONTROL: usize = 1 << 20;

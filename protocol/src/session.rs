@@ -72,7 +72,7 @@ struct Session {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     identity: Identity,
-    sessions: BTreeMap<LinkId, Session>,
+    links: BTreeMap<LinkId, Session>,
     out: VecDeque<LinkOutput>,
     stepped: Option<Instant>,
     /// When the links were last looked after.
@@ -86,7 +86,7 @@ impl Sessions {
     pub(crate) fn new(identity: Identity) -> Self {
         Self {
             identity,
-            sessions: BTreeMap::new(),
+            links: BTreeMap::new(),
             out: VecDeque::new(),
             stepped: None,
             beat: None,
@@ -99,8 +99,8 @@ impl Sessions {
     pub(crate) fn step(&mut self, now: Instant) -> Option<Duration> {
         let gap = self.stepped.and_then(|then| now.checked_duration_since(then));
         self.stepped = Some(now);
-        let gap = gap.filter(|gap| *gap > STEP_GAP && !self.sessions.is_empty())?;
-        for session in self.sessions.values_mut() {
+        let gap = gap.filter(|gap| *gap > STEP_GAP && !self.links.is_empty())?;
+        for session in self.links.values_mut() {
             session.heard = now;
             session.opened = now;
         }
@@ -116,10 +116,10 @@ impl Sessions {
             said_bye: false,
             closing: false,
         };
-        if self.sessions.is_empty() {
+        if self.links.is_empty() {
             self.beat = Some(now);
         }
-        self.sessions.insert(link, session);
+        self.links.insert(link, session);
         let hello = Hello {
             versions: VERSIONS,
             role: self.identity.role,
@@ -134,7 +134,7 @@ impl Sessions {
 
     /// Takes a message in: decodes it, keeps the greeting and the heartbeat, and hands on what the machine must see.
     pub(crate) fn receive(&mut self, now: Instant, link: LinkId, frames: &Frames) -> Received {
-        let Some(session) = self.sessions.get_mut(&link) else {
+        let Some(session) = self.links.get_mut(&link) else {
             return Received::Nothing;
         };
         if session.closing {
@@ -179,7 +179,7 @@ impl Sessions {
             self.close(link, ByeCode::Version, &reason);
             return Received::Nothing;
         }
-        if let Some(session) = self.sessions.get_mut(&link) {
+        if let Some(session) = self.links.get_mut(&link) {
             session.hello = Some(hello.clone());
         }
         Received::Greeted(hello)
@@ -193,7 +193,7 @@ impl Sessions {
 
     /// Says BYE and closes.
     pub(crate) fn close(&mut self, link: LinkId, code: ByeCode, reason: &str) {
-        let open = self.sessions.get(&link).is_some_and(|session| !session.closing);
+        let open = self.links.get(&link).is_some_and(|session| !session.closing);
         if open {
             self.transmit(
                 link,
@@ -203,7 +203,7 @@ impl Sessions {
                     reason: reason.to_owned(),
                 }),
             );
-            if let Some(session) = self.sessions.get_mut(&link) {
+            if let Some(session) = self.links.get_mut(&link) {
                 session.closing = true;
             }
         }
@@ -212,7 +212,7 @@ impl Sessions {
 
     /// Says BYE on all links.
     pub(crate) fn close_all(&mut self, code: ByeCode, reason: &str) {
-        let links: Vec<_> = self.sessions.keys().copied().collect();
+        let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.close(link, code, reason);
         }
@@ -220,7 +220,7 @@ impl Sessions {
 
     /// Forgets a link that is gone. Returns who was there, and whether it said BYE.
     pub(crate) fn closed(&mut self, link: LinkId) -> Option<(Option<Hello>, bool)> {
-        self.sessions
+        self.links
             .remove(&link)
             .map(|session| (session.hello, session.said_bye))
     }
@@ -233,7 +233,7 @@ impl Sessions {
     }
 
     fn transmit(&mut self, link: LinkId, alias: Alias, message: &Message) {
-        if self.sessions.contains_key(&link) {
+        if self.links.contains_key(&link) {
             self.out.push_back(LinkOutput::Send {
                 link,
                 frames: wire::encode(alias, message),
@@ -243,14 +243,14 @@ impl Sessions {
 
     /// Whether messages may be sent on a link.
     pub(crate) fn is_ready(&self, link: LinkId) -> bool {
-        self.sessions
+        self.links
             .get(&link)
             .is_some_and(|session| session.hello.is_some() && !session.closing)
     }
 
     /// Who is at the other end of a link.
     pub(crate) fn hello(&self, link: LinkId) -> Option<&Hello> {
-        self.sessions.get(&link)?.hello.as_ref()
+        self.links.get(&link)?.hello.as_ref()
     }
 
     /// Sends the PINGs that are due (`fill` adds what only the machine knows) and closes links that are silent for too long.
@@ -258,7 +258,7 @@ impl Sessions {
         self.beat = Some(now);
         let mut due = Vec::new();
         let mut dead = Vec::new();
-        for (&link, session) in &mut self.sessions {
+        for (&link, session) in &mut self.links {
             if session.closing {
                 continue;
             }
@@ -302,7 +302,7 @@ impl Sessions {
     /// from idleness. Messages that come in do not put it off.
     pub(crate) fn timeout(&self) -> Option<Instant> {
         let beat = self.beat?;
-        (!self.sessions.is_empty()).then(|| beat + HEARTBEAT / 2)
+        (!self.links.is_empty()).then(|| beat + HEARTBEAT / 2)
     }
 
     pub(crate) fn dial(&mut self, link: LinkId, endpoint: String) {
@@ -315,6 +315,6 @@ impl Sessions {
 
     /// How many links there are.
     pub(crate) fn len(&self) -> usize {
-        self.sessions.len()
+        self.links.len()
     }
 }

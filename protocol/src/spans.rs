@@ -175,7 +175,10 @@ impl<V: Copy + PartialEq> SpanMap<V> {
         gaps
     }
 
-    /// Panics if runs overlap, are empty, or do not add up. For tests.
+    /// Checks all invariants, for tests.
+    ///
+    /// # Panics
+    /// If runs overlap, are empty, or do not add up.
     pub fn sanity_check(&self) {
         let mut sum = 0;
         let mut end = None;

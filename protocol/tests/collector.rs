@@ -1,5 +1,7 @@
 //! The collector machine, message by message.
 
+#![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
+
 use std::time::Instant;
 
 use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output};

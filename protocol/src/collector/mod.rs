@@ -435,7 +435,10 @@ impl Collector {
         }
     }
 
-    /// Panics if an invariant is broken. For tests.
+    /// Checks all invariants, for tests.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
     pub fn sanity_check(&self) {
         for slot in self.slots.values() {
             if let Slot::Open(batch) = slot {

@@ -307,7 +307,10 @@ impl BatchState {
         })
     }
 
-    /// Panics if the sets contradict each other. For tests.
+    /// Checks all invariants, for tests.
+    ///
+    /// # Panics
+    /// If the sets contradict each other.
     pub fn sanity_check(&self) {
         assert!(
             self.failed.iter().all(|number| self.settled.contains(number)),

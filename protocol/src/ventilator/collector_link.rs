@@ -174,7 +174,7 @@ impl Ventilator {
         let snapshot = std::mem::take(&mut self.collector.snapshot);
         match self.collector.stage {
             Stage::Asked => self.take_answer(snapshot.epoch, snapshot.instance),
-            Stage::Claimed => self.replace_state(now, snapshot),
+            Stage::Claimed => self.replace_state(now, &snapshot),
             Stage::Absent | Stage::Ready(_) => {}
         }
     }
@@ -221,7 +221,7 @@ impl Ventilator {
     }
 
     /// The collector's STATE replaces what was believed to be settled; everything else follows from it.
-    fn replace_state(&mut self, now: Instant, snapshot: Snapshot) {
+    fn replace_state(&mut self, now: Instant, snapshot: &Snapshot) {
         let ends = snapshot
             .succeeded
             .last()

@@ -177,7 +177,7 @@ impl Ventilator {
                     return Ok(false);
                 }
                 Packed::TooLarge(length) => {
-                    self.report_unsendable(number, run.value.attempt, length, parcel.max_payload)
+                    self.report_unsendable(number, run.value.attempt, length, parcel.max_payload);
                 }
             }
         }

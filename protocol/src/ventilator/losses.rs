@@ -65,7 +65,7 @@ impl Losses {
 
 impl Ventilator {
     /// The link to a worker closed. Unless it said BYE, it may have died.
-    pub(super) fn lose_link(&mut self, now: Instant, link: LinkId, member: Member, said_bye: bool) {
+    pub(super) fn lose_link(&mut self, now: Instant, link: LinkId, member: &Member, said_bye: bool) {
         let runs = self.in_flight.iter().filter(|run| run.value.link == link);
         let held: Vec<Holding> = runs
             .map(|run| Holding {

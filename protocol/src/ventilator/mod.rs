@@ -230,7 +230,7 @@ impl Ventilator {
     /// The collector is, or is now, at this endpoint. Workers hear of it by START.
     pub fn handle_collector(&mut self, now: Instant, endpoint: &str) {
         self.sessions.step(now);
-        self.config.work.collector = endpoint.to_owned();
+        endpoint.clone_into(&mut self.config.work.collector);
         if let Some(link) = self.dialler.want(now, Peer::Collector, endpoint.to_owned()) {
             self.sessions.close(link, ByeCode::Leaving, "the collector moved");
         }
@@ -276,7 +276,7 @@ impl Ventilator {
         }
         self.asked.retain(|(asked, _), _| *asked != link);
         if let Some(member) = self.fleet.members.remove(&link) {
-            self.lose_link(now, link, member, said_bye);
+            self.lose_link(now, link, &member, said_bye);
         }
     }
 
@@ -409,7 +409,10 @@ impl Ventilator {
         }
     }
 
-    /// Panics if an invariant is broken. For tests.
+    /// Checks all invariants, for tests.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
     pub fn sanity_check(&self) {
         self.work.sanity_check();
         self.in_flight.sanity_check();

@@ -331,7 +331,10 @@ impl Worker {
         self.stale_epoch
     }
 
-    /// Panics if an invariant is broken. For tests.
+    /// Checks all invariants, for tests.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
     pub fn sanity_check(&self) {
         for batch in self.batches.values() {
             batch.sanity_check();
