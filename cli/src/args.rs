@@ -40,7 +40,7 @@ enum Command {
 /// Arguments of `harmony run`.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// The batch: a YAML file with one HarmonyBatch
+    /// The batch: a YAML file with one `HarmonyBatch`
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// The batch's folder: its log and its results [default: ./NAME.harmony]

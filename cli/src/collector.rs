@@ -16,7 +16,7 @@ pub(crate) struct CollectorArgs {
     /// The collector's name, as people see it.
     #[arg(long, default_value = "collector")]
     name: String,
-    /// Where ventilators and workers reach it: unix:/path, or tcp://host:port.
+    /// Where ventilators and workers reach it: `unix:/path`, or `tcp://host:port`.
     #[arg(long, value_name = "ENDPOINT")]
     listen: Endpoint,
     /// The folder of the logs; each batch has a folder of its own in it.

@@ -12,7 +12,7 @@ pub struct WorkerArgs {
     /// The worker's name, as people see it.
     #[arg(long, env = "HARMONY_WORKER_NAME")]
     pub name: String,
-    /// Where ventilators reach it: unix:/path, or tcp://host:port.
+    /// Where ventilators reach it: `unix:/path`, or `tcp://host:port`.
     #[arg(long, value_name = "ENDPOINT")]
     pub listen: Endpoint,
     /// Tasks that run at once.

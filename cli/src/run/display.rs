@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How long a run may take to start its parts before it says what it waits for.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Weight of the newest second in the rate.
 const SMOOTHING: f64 = 0.3;
 
@@ -21,6 +23,7 @@ enum Face {
 pub(crate) struct Display {
     name: String,
     face: Face,
+    began: Instant,
     rate: Rate,
     last_line: Option<(Instant, u64)>,
 }
@@ -36,6 +39,7 @@ impl Display {
         Self {
             name: name.to_owned(),
             face,
+            began: now,
             rate: Rate::new(now),
             last_line: None,
         }
@@ -47,16 +51,18 @@ impl Display {
         let rate = self.rate.update(now, done);
         let left = progress.completions.saturating_sub(done);
         let eta = eta(left, rate);
+        // Right after its start every run waits for everybody.
+        let mood = if now < self.began + SETTLED_AFTER {
+            ""
+        } else {
+            mood(progress)
+        };
         match &self.face {
             Face::Nothing => {}
             Face::Bar(bar) => {
+                let (failed, rate) = (progress.counts.failed, per_second(rate));
+                bar.set_message(format!("{failed} failed  {rate}  {eta}{mood}"));
                 bar.set_position(done);
-                let failed = progress.counts.failed;
-                bar.set_message(format!(
-                    "{failed} failed  {}  {eta}  {}",
-                    per_second(rate),
-                    mood(progress)
-                ));
             }
             Face::Lines => {
                 let due = self
@@ -65,7 +71,7 @@ impl Display {
                 if due {
                     self.last_line = Some((now, done));
                     let (name, failed, all) = (&self.name, progress.counts.failed, progress.completions);
-                    let (rate, mood) = (per_second(rate), mood(progress));
+                    let rate = per_second(rate);
                     eprintln!("{name}: {done} of {all} done, {failed} failed, {rate}, {eta}{mood}");
                 }
             }
@@ -142,7 +148,7 @@ fn per_second(rate: f64) -> String {
 struct Rate {
     since: Instant,
     done: Option<u64>,
-    rate: Option<f64>,
+    smoothed: Option<f64>,
 }
 
 impl Rate {
@@ -150,7 +156,7 @@ impl Rate {
         Self {
             since: now,
             done: None,
-            rate: None,
+            smoothed: None,
         }
     }
 
@@ -159,15 +165,15 @@ impl Rate {
         match self.done {
             // What earlier runs recorded says nothing about the speed of this one.
             None => (self.since, self.done) = (now, Some(done)),
-            Some(before) if elapsed >= 1.0 || self.rate.is_none() && elapsed >= 0.2 => {
+            Some(before) if elapsed >= 1.0 || self.smoothed.is_none() && elapsed >= 0.2 => {
                 #[allow(clippy::cast_precision_loss)] // an estimate
                 let newest = done.saturating_sub(before) as f64 / elapsed;
-                let weight = self.rate.map_or(1.0, |_| SMOOTHING);
-                self.rate = Some(self.rate.unwrap_or(0.0) * (1.0 - weight) + newest * weight);
+                let weight = self.smoothed.map_or(1.0, |_| SMOOTHING);
+                self.smoothed = Some(self.smoothed.unwrap_or(0.0) * (1.0 - weight) + newest * weight);
                 (self.since, self.done) = (now, Some(done));
             }
             Some(_) => {}
         }
-        self.rate.unwrap_or(0.0)
+        self.smoothed.unwrap_or(0.0)
     }
 }

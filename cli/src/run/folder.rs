@@ -1,5 +1,6 @@
 //! A local batch is its folder: one run at a time, one batch for ever.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -196,5 +197,8 @@ pub(crate) fn hash(batch: &ValidatedBatch, tasks: &[u8; 32], completions: u64) -
         sha.update(part);
     }
     sha.update(serde_json::to_vec(&batch.executor.wire()).unwrap_or_default());
-    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sha.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a string takes all
+        text
+    })
 }

@@ -4,6 +4,7 @@ mod display;
 mod folder;
 mod orphans;
 mod parts;
+mod process;
 mod sockets;
 mod supervise;
 
@@ -176,7 +177,9 @@ fn conclude(args: &RunArgs, plan: &Plan, log: &OpenedLog) -> Result<Exit, Failur
     };
     if !args.quiet {
         let Exported { succeeded, failed } = exported;
-        let shown = plan.folder.dir.join(export::RESULTS);
+        // Where to look next.
+        let file = if failed == 0 { export::RESULTS } else { export::FAILED };
+        let shown = plan.folder.dir.join(file);
         eprintln!(
             "{}: {succeeded} succeeded, {failed} failed{early}: {}",
             plan.batch.name,

@@ -5,16 +5,15 @@ use std::ffi::OsString;
 use std::iter;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use harmony_api::{Executor, ValidatedBatch};
 use harmony_transport::Endpoint;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{ChildStdin, Command};
+use rustix::process::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::process::{Notice, Process};
 use super::sockets::Sockets;
 use crate::exit::Failure;
 
@@ -25,8 +24,6 @@ const FAILED_STARTS: u32 = 5;
 /// First and longest pause before a part that failed to start is started again.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_secs(2);
-/// A line of a part's standard error; longer ones are cut into several.
-const LINE_BYTES: usize = 8 << 10;
 /// The last words of a part that are kept for the error message, in bytes.
 const TAIL_BYTES: usize = 2 << 10;
 
@@ -47,22 +44,6 @@ impl Part {
             Self::Worker(ordinal) => format!("worker-{ordinal}"),
         }
     }
-}
-
-/// What the parts tell.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    /// A process ended.
-    Ended(Part, std::io::Result<ExitStatus>),
-    /// A line of its standard error.
-    Line(Part, String),
-}
-
-struct Process {
-    pid: u32,
-    started: Instant,
-    /// Held open: the part ends when it closes.
-    _stdin: Option<ChildStdin>,
 }
 
 /// All parts.
@@ -159,52 +140,12 @@ impl Parts {
         let Some((program, arguments)) = self.commands.get(&part).and_then(|command| command.split_first()) else {
             return Ok(());
         };
-        let own = std::env::current_exe().is_ok_and(|own| own.as_os_str() == program);
-        let mut command = std::process::Command::new(program);
-        if own {
-            // What people look for in a list of processes, wherever the program lies.
-            std::os::unix::process::CommandExt::arg0(&mut command, "harmony");
-        }
-        command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        // A group of its own: Ctrl-C is for the run, which tells its parts.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = Command::from(command).spawn().map_err(|error| {
+        self.tails.remove(&part);
+        let process = Process::start(part, program, arguments, self.notices.clone()).map_err(|error| {
             let program = program.to_string_lossy();
             Failure::infrastructure(format!("{} cannot be started: {program}: {error}", part.name()))
         })?;
-        let pid = child.id().unwrap_or_default();
-        let stdin = child.stdin.take();
-        let stderr = child.stderr.take();
-        self.tails.remove(&part);
-        let notices = self.notices.clone();
-        tokio::spawn(async move {
-            let lines = async {
-                if let Some(stderr) = stderr {
-                    forward_lines(part, stderr, &notices).await;
-                }
-            };
-            // A grandchild may hold standard error open: the end of the process is what counts.
-            let (status, ()) = tokio::join!(
-                async {
-                    let status = child.wait().await;
-                    let _ = notices.send(Notice::Ended(part, status));
-                },
-                lines
-            );
-            status
-        });
-        self.running.insert(
-            part,
-            Process {
-                pid,
-                started: Instant::now(),
-                _stdin: stdin,
-            },
-        );
+        self.running.insert(part, process);
         Ok(())
     }
 
@@ -232,7 +173,7 @@ impl Parts {
         }
         // A signal from outside says nothing about whether the part can start.
         let by_itself = status.as_ref().is_ok_and(|status| status.signal().is_none());
-        let failed = by_itself && now.duration_since(process.started) < STARTED_AFTER;
+        let failed = by_itself && now.duration_since(process.started()) < STARTED_AFTER;
         let failures = self.failures.entry(part).or_default();
         *failures = if failed { *failures + 1 } else { 0 };
         if *failures >= FAILED_STARTS {
@@ -283,7 +224,7 @@ impl Parts {
     pub(crate) fn drain_workers(&mut self) {
         self.leave();
         for (_, process) in self.running.iter().filter(|(part, _)| matches!(part, Part::Worker(_))) {
-            signal(process.pid, Signal::TERM);
+            process.signal(Signal::TERM);
         }
     }
 
@@ -296,7 +237,7 @@ impl Parts {
     pub(crate) fn close(&mut self) {
         self.leave();
         for process in self.running.values_mut() {
-            process._stdin = None;
+            process.close_stdin();
         }
     }
 
@@ -304,7 +245,7 @@ impl Parts {
     pub(crate) fn kill(&mut self) {
         self.leave();
         for process in self.running.values() {
-            signal(process.pid, Signal::KILL);
+            process.signal(Signal::KILL);
         }
     }
 
@@ -315,43 +256,18 @@ impl Parts {
 
     /// The process ids of the parts.
     pub(crate) fn pids(&self) -> BTreeSet<u32> {
-        self.running.values().map(|process| process.pid).collect()
+        self.running.values().map(Process::pid).collect()
     }
 }
 
 /// The command of a worker of the user's own. A relative path is seen from the folder of the batch's file, as all paths in it.
 fn own_program(command: &harmony_api::Command, work_dir: &Path) -> Vec<OsString> {
-    let program = match command.program.contains('/') {
-        true => work_dir.join(&command.program).into_os_string(),
-        false => OsString::from(&command.program),
+    let program = if command.program.contains('/') {
+        work_dir.join(&command.program).into_os_string()
+    } else {
+        OsString::from(&command.program)
     };
     iter::once(program)
         .chain(command.arguments.iter().map(OsString::from))
         .collect()
-}
-
-fn signal(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, signal);
-    }
-}
-
-/// Hands on what a part says, line by line.
-async fn forward_lines(part: Part, mut stderr: impl AsyncRead + Unpin, notices: &UnboundedSender<Notice>) {
-    let mut line = Vec::new();
-    let mut chunk = vec![0; LINE_BYTES];
-    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
-        for byte in chunk.iter().take(read) {
-            if *byte != b'\n' {
-                line.push(*byte);
-            }
-            if *byte == b'\n' || line.len() >= LINE_BYTES {
-                let text = String::from_utf8_lossy(&line).into_owned();
-                line.clear();
-                if notices.send(Notice::Line(part, text)).is_err() {
-                    return;
-                }
-            }
-        }
-    }
 }

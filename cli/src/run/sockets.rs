@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use harmony_transport::Endpoint;
@@ -36,8 +36,11 @@ impl Sockets {
             .prefix(PREFIX)
             .tempdir_in(&base)
             .map_err(refused)?;
-        let owner = File::create(dir.path().join(OWNER_FILE)).map_err(refused)?;
+        // Locked before it has its name: a run that sweeps just now must not take the folder for abandoned.
+        let unnamed = dir.path().join("unnamed");
+        let owner = File::create(&unnamed).map_err(refused)?;
         owner.try_lock().map_err(|error| refused(error.into()))?;
+        fs::rename(&unnamed, dir.path().join(OWNER_FILE)).map_err(refused)?;
         Ok(Self { dir, _owner: owner })
     }
 
@@ -59,22 +62,18 @@ fn sweep(base: &Path) {
 }
 
 /// Whether a folder belongs to this user and its owner is dead.
-fn is_abandoned(dir: &PathBuf, me: u32) -> bool {
+fn is_abandoned(dir: &Path, me: u32) -> bool {
     let Ok(metadata) = fs::symlink_metadata(dir) else {
         return false;
     };
     if !metadata.is_dir() || metadata.uid() != me {
         return false;
     }
-    match File::open(dir.join(OWNER_FILE)) {
-        Ok(owner) => owner.try_lock().is_ok(),
-        Err(_) => {
-            let age = metadata
-                .modified()
-                .ok()
-                .and_then(|then| SystemTime::now().duration_since(then).ok());
-            let empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
-            empty && age.is_some_and(|age| age > YOUNG)
-        }
+    if let Ok(owner) = File::open(dir.join(OWNER_FILE)) {
+        return owner.try_lock().is_ok();
     }
+    let modified = metadata.modified().ok();
+    let age = modified.and_then(|then| SystemTime::now().duration_since(then).ok());
+    let empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+    empty && age.is_some_and(|age| age > YOUNG)
 }

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use super::Plan;
 use super::display::Display;
 use super::orphans;
-use super::parts::{Notice, Part, Parts};
+use super::parts::{Part, Parts};
+use super::process::Notice;
 use super::sockets::Sockets;
 use crate::args::RunArgs;
 use crate::exit::Failure;
@@ -90,9 +91,12 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
         over: false,
     };
     supervisor.introduce();
-    supervisor.parts.start_all()?;
     let ventilator = tokio::spawn(driver::run(config, source, links, receiver, Host { events, progress }));
-    let outcome = supervisor.watch(&mut inbox, &mut happenings, &shown).await;
+    // Whatever goes wrong from here on, the parts that were started are ended.
+    let outcome = match supervisor.parts.start_all() {
+        Ok(()) => supervisor.watch(&mut inbox, &mut happenings, &shown).await,
+        Err(failure) => Err(failure),
+    };
     let _ = supervisor.commands.send(Command::Leave);
     let _ = ventilator.await;
     supervisor.close(&mut inbox).await;
