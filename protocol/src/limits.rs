@@ -64,6 +64,9 @@ pub const MAX_NAME: usize = 1_024;
 pub const QUEUE_TASKS: u64 = 32_768;
 /// Payload bytes a worker holds unfinished at most.
 pub const QUEUE_BYTES: u64 = 32 << 20;
+/// Numbers of one batch at one worker, queued, running or unacked, that anybody else reckons with: twice what its own
+/// bounds allow, since the last tasks that start pass them.
+pub const HELD_MOST: u64 = 2 * (QUEUE_TASKS + UNACKED_TASKS as u64);
 /// Outcomes of one batch that a worker keeps unacked at most.
 pub const UNACKED_TASKS: usize = 131_072;
 /// Bytes of outcomes of one batch that a worker keeps unacked before it stops executing.
@@ -91,6 +94,8 @@ pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 pub const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
 /// The smallest allowance of a link, in bytes, however many links there are.
 pub const ALLOWANCE_LEAST: u64 = 64 << 10;
+/// Bytes of duplicates that wait to be compared.
+pub const COMPARISON_BYTES: usize = 32 << 20;
 /// Comparisons of duplicates with what is recorded that wait at once; beyond it duplicates are counted, not compared.
 pub const COMPARISONS: usize = 64;
 /// How long a worker that leaves waits for its last outcomes to be acked.

@@ -135,6 +135,14 @@ impl NumberSet {
         })
     }
 
+    /// The numbers from `first` to `last` that are not in, ascending, as spans.
+    pub fn missing_within(&self, first: u64, last: u64) -> impl Iterator<Item = Span> {
+        let gaps = self
+            .missing_spans(last.saturating_add(1))
+            .skip_while(move |gap| gap.1 < first);
+        gaps.map(move |gap| (gap.0.max(first), gap.1))
+    }
+
     /// Writes the set: the low-water mark as a little-endian u64, then the bitmap in roaring's portable format.
     pub fn write_to(&self, mut out: impl io::Write) -> io::Result<()> {
         out.write_all(&self.low.to_le_bytes())?;

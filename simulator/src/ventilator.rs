@@ -149,7 +149,9 @@ impl VentilatorHost {
             }
             Event::Fenced { epoch } => Verdict::Fenced(epoch),
             Event::Failed(reason) => Verdict::Failed(reason),
-            Event::WorkerLost { .. } | Event::WorkerRefused { .. } | Event::Health(_) => return,
+            Event::WorkerLost { .. } | Event::WorkerRefused { .. } | Event::ResultsLost { .. } | Event::Health(_) => {
+                return;
+            }
         };
         assert!(!self.over, "a second end: {verdict:?}");
         self.over = true;

@@ -32,8 +32,9 @@ pub fn leave_folder(listen: &Endpoint) {
     let Ok(file) = std::fs::File::open(&owner) else {
         return;
     };
-    // Whoever still lives holds the lock, and removes the folder itself.
-    if file.try_lock().is_err() {
+    // Whoever started all this and still lives holds the lock, and removes the folder itself. A shared lock is enough
+    // to see that, and several that leave at once do not take each other for the owner.
+    if file.try_lock_shared().is_err() {
         return;
     }
     let others = std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.path() != owner));

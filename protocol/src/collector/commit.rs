@@ -166,8 +166,9 @@ impl Commit {
 
     /// Everything up to this record is durable.
     pub(crate) fn synced(&mut self, sequence: u64) {
-        self.synced = self.synced.max(sequence.min(self.appended));
-        self.syncing = None;
+        // What a full disk refused after this sync was asked for is not covered by it.
+        let covered = self.syncing.take().unwrap_or(self.synced);
+        self.synced = self.synced.max(sequence.min(covered));
         while self
             .pending
             .front()
@@ -183,6 +184,7 @@ impl Commit {
             return;
         }
         self.appended = sequence - 1;
+        self.syncing = self.syncing.map(|covered| covered.min(self.appended));
         self.full = true;
         self.pause = Some(now + DISK_FULL_PAUSE);
         self.waiting_since.get_or_insert(now);
@@ -231,5 +233,37 @@ impl Commit {
             self.newest - self.synced,
             "a record was dropped before it was durable"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_does_not_cover_what_a_full_disk_refused_meanwhile() {
+        let mut now = Instant::now();
+        let mut commit = Commit::default();
+        commit.push(now, &Record::End(1));
+        commit.defer(Effect::Announce(Message::Pong(crate::wire::Pong { nonce: 1 })));
+        assert!(matches!(commit.poll(now), Some(Write::Append { sequence: 1, .. })));
+        now += COMMIT_WITHIN;
+        assert!(matches!(commit.poll(now), Some(Write::Sync { sequence: 1 })));
+        commit.disk_full(now, 1);
+        now += DISK_FULL_PAUSE;
+        assert!(
+            matches!(commit.poll(now), Some(Write::Append { sequence: 1, .. })),
+            "there is room again"
+        );
+        commit.synced(1);
+        assert!(
+            commit.poll_effect().is_none(),
+            "the sync began before the record was written"
+        );
+        now += COMMIT_WITHIN;
+        assert!(matches!(commit.poll(now), Some(Write::Sync { sequence: 1 })));
+        commit.synced(1);
+        assert!(commit.poll_effect().is_some());
+        commit.sanity_check();
     }
 }

@@ -23,7 +23,7 @@ use self::allowance::Allowances;
 use self::batch::Batch;
 use self::commit::Effect;
 use crate::ids::{Alias, BatchUid, Epoch, LinkId, LogId};
-use crate::limits::{COLLECTOR_BYTES, COMPARISONS, QUEUE_TASKS, UNACKED_TASKS};
+use crate::limits::{COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS, HELD_MOST};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::wire::{
     ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Start,
@@ -161,7 +161,9 @@ pub struct Collector {
     uses: BTreeMap<LinkId, BTreeMap<Alias, Use>>,
     slots: BTreeMap<BatchUid, Slot>,
     allowances: Allowances,
+    /// Duplicates being compared, and their bytes since there were none.
     comparing: usize,
+    comparing_bytes: usize,
     dropped: Dropped,
     out: VecDeque<Output>,
 }
@@ -176,6 +178,7 @@ impl Collector {
             uses: BTreeMap::new(),
             slots: BTreeMap::new(),
             comparing: 0,
+            comparing_bytes: 0,
             dropped: Dropped::default(),
             out: VecDeque::new(),
         }
@@ -261,8 +264,10 @@ impl Collector {
             return;
         };
         for duplicate in batch.take_results(now, &worker, results) {
-            if self.comparing < COMPARISONS {
+            let bytes = self.comparing_bytes + duplicate.output.len();
+            if self.comparing < COMPARISONS && (bytes <= COMPARISON_BYTES || self.comparing == 0) {
                 self.comparing += 1;
+                self.comparing_bytes = bytes;
                 self.out.push_back(Output::Compare {
                     uid,
                     number: duplicate.number,
@@ -341,7 +346,7 @@ impl Collector {
 
     fn take_lost(&mut self, now: Instant, link: LinkId, alias: Alias, lost: Lost) {
         if let Loss::Death { held, .. } = &lost.loss {
-            let most = QUEUE_TASKS + UNACKED_TASKS as u64;
+            let most = HELD_MOST;
             let sum = held
                 .iter()
                 .try_fold(0_u64, |sum, h| sum.checked_add(h.last - h.first + 1));

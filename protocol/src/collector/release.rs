@@ -55,6 +55,9 @@ impl Collector {
     pub fn handle_compared(&mut self, now: Instant, uid: BatchUid, differs: bool) {
         self.sessions.step(now);
         self.comparing = self.comparing.saturating_sub(1);
+        if self.comparing == 0 {
+            self.comparing_bytes = 0;
+        }
         if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
             batch.differing += u64::from(differs);
         }

@@ -126,9 +126,16 @@ impl BatchState {
         if self.head.dead.len() < LOSSES_KEPT {
             self.head.dead.insert(death.process_id);
         }
+        let below = self.head.completions.unwrap_or(MAX_NUMBERS);
         for number in death.numbers.iter().flat_map(|(first, last)| *first..=*last) {
-            if !self.settled.contains(number) && self.head.deaths.len() < LOSSES_KEPT {
-                *self.head.deaths.entry(number).or_default() += 1;
+            if self.settled.contains(number) || number >= below {
+                continue;
+            }
+            let room = self.head.deaths.len() < LOSSES_KEPT;
+            match self.head.deaths.get_mut(&number) {
+                Some(count) => *count += 1,
+                None if room => drop(self.head.deaths.insert(number, 1)),
+                None => {}
             }
         }
     }

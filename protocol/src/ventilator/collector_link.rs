@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::dispatch::Locate;
 use super::work::Todo;
 use super::{Event, Flight, Ventilator};
-use crate::ids::{Alias, Epoch, InstanceId, LinkId};
+use crate::ids::{Alias, Epoch, InstanceId, LinkId, LogId};
 use crate::limits::{END_AGAIN, LOCATE_WAIT};
 use crate::wire::{
     ByeCode, Cancel, CollectorState, Deaths, Done, End, Ending, Held, Loss, Lost, Message, Missing, Refused,
@@ -47,11 +47,14 @@ pub(super) struct CollectorLink {
     /// A worker knows this epoch, which is above ours.
     doubt: Option<Epoch>,
     snapshot: Snapshot,
+    /// The log that the last STATE was about.
+    log_id: Option<LogId>,
 }
 
 /// STATE, as far as its pieces are in.
 #[derive(Debug, Default)]
 struct Snapshot {
+    log_id: Option<LogId>,
     epoch: Epoch,
     instance: Option<InstanceId>,
     completions: Option<u64>,
@@ -63,6 +66,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn add(&mut self, piece: CollectorState) {
+        self.log_id = Some(piece.log_id);
         self.epoch = piece.epoch;
         self.instance = piece.instance;
         self.completions = piece.completions;
@@ -92,6 +96,13 @@ impl CollectorLink {
     /// Whether the link is down, after it stood. Fresh numbers may be sent then, but nothing twice.
     pub(super) fn is_silent(&self) -> bool {
         self.was_ready && self.link.is_none() && self.doubt.is_none()
+    }
+
+    /// This machine did not run for a while: that time proves nothing.
+    pub(super) fn shift(&mut self, gap: Duration) {
+        if let Stage::Ready(since) = &mut self.stage {
+            *since += gap;
+        }
     }
 
     pub(super) fn stood_for(&self, now: Instant, time: Duration) -> bool {
@@ -232,11 +243,13 @@ impl Ventilator {
             locate.until.get_or_insert(now + LOCATE_WAIT);
             locate.frontier = locate.frontier.max(ends.max().unwrap_or(0));
         }
+        let before = self.settled.len();
         let completions = self.config.completions;
         let spans = snapshot.succeeded.iter().chain(&snapshot.failed).copied();
         self.settled = spans.filter(|(_, last)| *last < completions).collect();
         self.counts.failed = snapshot.failed.iter().map(|(first, last)| last - first + 1).sum();
-        self.counts.succeeded = self.settled.len() - self.counts.failed;
+        self.counts.succeeded = self.settled.len().saturating_sub(self.counts.failed);
+        self.note_log(snapshot.log_id, before);
         let settled: Vec<Span> = self.settled.spans().collect();
         for span in settled {
             self.leave_flight(span);
@@ -256,6 +269,9 @@ impl Ventilator {
         self.refill(now, &snapshot.retries);
         self.collector.stage = Stage::Ready(now);
         self.collector.was_ready = true;
+        if let Some(link) = self.collector.link {
+            self.dialler.greeted(link);
+        }
         self.collector.end = EndStage::Due;
         self.resend_losses();
         if let Some(reason) = self.cancelling.clone() {
@@ -311,6 +327,20 @@ impl Ventilator {
             self.events.push_back(Event::Health(report.health));
         }
         self.losses.hasten(now);
+        self.check_failures();
+    }
+
+    /// Only detected damage, or another log in place of a lost one, shrinks what is settled: either is told.
+    fn note_log(&mut self, log_id: Option<LogId>, before: u64) {
+        let known = std::mem::replace(&mut self.collector.log_id, log_id);
+        if known.is_some() && known != log_id || self.settled.len() < before {
+            let settled = self.settled.len();
+            self.events.push_back(Event::ResultsLost { before, settled });
+        }
+    }
+
+    /// Ends the batch early when too many numbers have failed.
+    fn check_failures(&mut self) {
         if self.config.max_failed.is_some_and(|most| self.counts.failed > most) {
             self.cancel("MaxFailedIndexesExceeded");
         }

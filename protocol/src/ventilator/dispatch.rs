@@ -73,7 +73,7 @@ impl Ventilator {
         if self.draining || self.cancelling.is_some() || !(self.collector.is_ready() || silent) {
             return;
         }
-        if !silent {
+        if !silent && self.locate.is_none() {
             self.dispatch_lonely(payloads);
         }
         while self.work.len() > 0 {

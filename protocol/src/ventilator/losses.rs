@@ -1,13 +1,13 @@
 //! Workers that went away: their numbers go back to work at once, and their deaths are counted once they are certain.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::fleet::{Member, Suspicion};
 use super::work::Todo;
 use super::{Event, Ventilator};
 use crate::ids::{Attempt, LinkId, ProcessId};
-use crate::limits::{GONE_AFTER, LOSSES_KEPT, RANGES_PER_PIECE, RETURN_WAIT};
+use crate::limits::{GONE_AFTER, HELD_MOST, LOSSES_KEPT, RANGES_PER_PIECE, RETURN_WAIT};
 use crate::wire::{Holding, Loss, Lost, Span};
 
 /// Numbers that still stand as in flight on a link, and go back to work soon unless a REPORT settles them.
@@ -110,13 +110,21 @@ impl Ventilator {
         self.note_oldest();
     }
 
+    /// This machine did not run for a while, in which nobody could come back.
+    pub(super) fn shift_suspicions(&mut self, gap: Duration) {
+        for suspicion in self.fleet.suspicions.values_mut() {
+            suspicion.since += gap;
+        }
+        self.note_oldest();
+    }
+
     fn note_oldest(&mut self) {
         self.losses.oldest_suspicion = self.fleet.suspicions.values().map(|suspicion| suspicion.since).min();
     }
 
     /// The process of a worker was seen to end. `counts` is false for a death from outside: a pod deleted, a node lost.
     pub fn handle_worker_exit(&mut self, now: Instant, name: &str, counts: bool) {
-        self.sessions.step(now);
+        self.step(now);
         let named: Vec<ProcessId> = self
             .fleet
             .suspicions
@@ -193,12 +201,12 @@ impl Ventilator {
             }],
             None => suspicion.held,
         };
-        // One message must hold them all, since a process counts once; what is cut off is merely not blamed.
-        held.truncate(RANGES_PER_PIECE);
+        if held.is_empty() {
+            return;
+        }
+        held = self.blamed(&held);
         for number in held.iter().flat_map(|holding| holding.first..=holding.last) {
-            if !self.settled.contains(number) {
-                self.work.count_death(number);
-            }
+            self.work.count_death(number);
         }
         let loss = Loss::Death {
             process_id,
@@ -210,6 +218,29 @@ impl Ventilator {
             self.losses.pending.push(loss.clone());
         }
         self.send_loss(loss);
+    }
+
+    /// What of a dead worker's numbers is not settled, and so can be blamed. One message must hold it all, since a process
+    /// counts once; what is cut off is merely not blamed.
+    fn blamed(&self, held: &[Holding]) -> Vec<Holding> {
+        let mut room = HELD_MOST;
+        let unsettled = held.iter().flat_map(|holding| {
+            let spans = self.settled.missing_within(holding.first, holding.last);
+            spans.map(|(first, last)| Holding {
+                first,
+                last,
+                attempt: holding.attempt,
+            })
+        });
+        let fitting = unsettled.take(RANGES_PER_PIECE).map_while(|holding| {
+            let count = (holding.last - holding.first + 1).min(room);
+            room -= count;
+            (count > 0).then(|| Holding {
+                last: holding.first + count - 1,
+                ..holding
+            })
+        });
+        fitting.collect()
     }
 
     /// A number that was held back may be sent again.

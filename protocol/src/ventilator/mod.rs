@@ -100,6 +100,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The collector has lost results that it had recorded: their numbers run again.
+    ResultsLost {
+        /// Numbers settled before.
+        before: u64,
+        /// Numbers settled now.
+        settled: u64,
+    },
     /// The collector's health changed.
     Health(Health),
 }
@@ -227,9 +234,19 @@ impl Ventilator {
         }
     }
 
+    /// To be called first in every `handle_*`. The time in which this machine did not run proves nothing about others.
+    fn step(&mut self, now: Instant) {
+        let Some(gap) = self.sessions.step(now) else { return };
+        self.collector.shift(gap);
+        self.shift_suspicions(gap);
+        if let Some(until) = self.locate.as_mut().and_then(|locate| locate.until.as_mut()) {
+            *until += gap;
+        }
+    }
+
     /// The collector is, or is now, at this endpoint. Workers hear of it by START.
     pub fn handle_collector(&mut self, now: Instant, endpoint: &str) {
-        self.sessions.step(now);
+        self.step(now);
         endpoint.clone_into(&mut self.config.work.collector);
         if let Some(link) = self.dialler.want(now, Peer::Collector, endpoint.to_owned()) {
             self.sessions.close(link, ByeCode::Leaving, "the collector moved");
@@ -242,7 +259,7 @@ impl Ventilator {
 
     /// There is, or will be, a worker of this name at this endpoint.
     pub fn handle_worker(&mut self, now: Instant, name: &str, endpoint: &str) {
-        self.sessions.step(now);
+        self.step(now);
         if let Some(link) = self
             .dialler
             .want(now, Peer::Worker(name.to_owned()), endpoint.to_owned())
@@ -253,7 +270,7 @@ impl Ventilator {
 
     /// There will be no worker of this name any more.
     pub fn handle_worker_gone(&mut self, now: Instant, name: &str) {
-        self.sessions.step(now);
+        self.step(now);
         if let Some(link) = self.dialler.forget(&Peer::Worker(name.to_owned())) {
             self.sessions
                 .close(link, ByeCode::Leaving, "the worker is not needed any more");
@@ -262,13 +279,13 @@ impl Ventilator {
 
     /// A link that this machine dialled stands.
     pub fn handle_link_opened(&mut self, now: Instant, link: LinkId) {
-        self.sessions.step(now);
+        self.step(now);
         self.sessions.opened(now, link);
     }
 
     /// A link is gone, or could not be made.
     pub fn handle_link_closed(&mut self, now: Instant, link: LinkId) {
-        self.sessions.step(now);
+        self.step(now);
         let said_bye = self.sessions.closed(link).is_some_and(|(_, said_bye)| said_bye);
         self.dialler.closed(now, link);
         if self.collector.link == Some(link) {
@@ -282,7 +299,7 @@ impl Ventilator {
 
     /// A message came in.
     pub fn handle_message(&mut self, now: Instant, link: LinkId, frames: &Frames) {
-        self.sessions.step(now);
+        self.step(now);
         match self.sessions.receive(now, link, frames) {
             Received::Nothing => {}
             Received::Greeted(hello) => self.greeted(link, &hello),
@@ -296,12 +313,10 @@ impl Ventilator {
     fn greeted(&mut self, link: LinkId, hello: &Hello) {
         match (self.dialler.key(link), hello.role) {
             (Some(Peer::Collector), Role::Collector) => {
-                self.dialler.greeted(link);
                 self.collector.opened(link);
                 self.claim();
             }
             (Some(Peer::Worker(_)), Role::Worker) => {
-                self.dialler.greeted(link);
                 self.greet_worker(link, hello);
             }
             (_, role) => self
@@ -319,26 +334,26 @@ impl Ventilator {
 
     /// Ends the batch early.
     pub fn handle_cancel(&mut self, now: Instant, reason: &str) {
-        self.sessions.step(now);
+        self.step(now);
         self.cancel(reason);
     }
 
     /// Sends nothing more, so that what is in flight can end. Another ventilator may go on later.
     pub fn handle_drain(&mut self, now: Instant) {
-        self.sessions.step(now);
+        self.step(now);
         self.draining = true;
     }
 
     /// Says BYE on all links; nothing is done any more.
     pub fn handle_leave(&mut self, now: Instant) {
-        self.sessions.step(now);
+        self.step(now);
         self.over = true;
         self.sessions.close_all(ByeCode::Leaving, "the ventilator leaves");
     }
 
     /// The time of [`Self::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.sessions.step(now);
+        self.step(now);
         self.sessions.heartbeat(now, |_| Ping::default());
         self.advance(now);
     }

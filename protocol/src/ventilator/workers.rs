@@ -6,7 +6,7 @@ use super::fleet::{Member, Stage};
 use super::work::Todo;
 use super::{Event, Flight, Ventilator};
 use crate::ids::{Alias, LinkId};
-use crate::limits::UNBOUND_AFTER;
+use crate::limits::{HELD_MOST, UNBOUND_AFTER};
 use crate::spans::SpanMap;
 use crate::wire::{
     ByeCode, Held, Hello, Holding, Message, Ping, Refused, RefusedCode, Return, ReturnCause, Span, Start, StateBody,
@@ -70,6 +70,15 @@ impl Ventilator {
         match message {
             Message::State(state) => match state.body {
                 StateBody::Worker(body) => {
+                    let count = body
+                        .held
+                        .iter()
+                        .map(|holding| (holding.last - holding.first).saturating_add(1));
+                    let count = count.fold(member.listed.len(), u64::saturating_add);
+                    if count > HELD_MOST {
+                        let reason = format!("STATE lists {count} tasks, a worker holds at most {HELD_MOST}");
+                        return self.sessions.refuse(link, &reason);
+                    }
                     self.locate_held(link, &body.held);
                     if state.last {
                         self.located(now, link);
@@ -98,6 +107,7 @@ impl Ventilator {
             return;
         };
         member.stage = Stage::Ready;
+        self.dialler.greeted(link);
         let listed = std::mem::take(&mut member.listed);
         let runs = self.in_flight.iter().filter(|run| run.value.link == link);
         let unlisted: Vec<Span> = runs.flat_map(|run| listed.gaps((run.first, run.last))).collect();

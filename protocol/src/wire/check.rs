@@ -5,7 +5,10 @@ use super::{
     Refused, Report, Retry, Return, Span, Start, State, StateBody, WireError,
 };
 use crate::ids::Attempt;
-use crate::limits::{MAX_BATCHES, MAX_CONTROL, MAX_NAME, RANGES_PER_PIECE};
+use crate::limits::{MAX_BATCHES, MAX_CONTROL, MAX_NAME, MAX_OUTPUT, RANGES_PER_PIECE};
+
+#[allow(clippy::cast_possible_truncation)] // 64 MiB
+const MAX_OUTPUT_BYTES: usize = MAX_OUTPUT as usize;
 
 /// A control body that knows its own limits.
 pub(super) trait Check {
@@ -31,6 +34,14 @@ impl Check for Hello {
 impl Check for Start {
     fn check(&self, kind: Kind) -> Result<(), WireError> {
         text(kind, "name", &self.name)?;
+        let sizes = [
+            self.policy.as_ref().map(|policy| policy.max_bytes_per_task),
+            self.work.as_ref().map(|work| work.max_bytes_per_task),
+        ];
+        for size in sizes.into_iter().flatten() {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            count(kind, "bytes in maxBytesPerTask", size, 0, MAX_OUTPUT_BYTES)?;
+        }
         let Some(work) = &self.work else { return Ok(()) };
         text(kind, "work.collector", &work.collector)?;
         match &work.executor {

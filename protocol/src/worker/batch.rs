@@ -33,6 +33,18 @@ enum Progress {
 struct Hold {
     attempt: Attempt,
     progress: Progress,
+    /// An earlier attempt failed, and that is not acked yet.
+    unacked: Option<Attempt>,
+}
+
+impl Hold {
+    fn queued(attempt: Attempt, unacked: Option<Attempt>) -> Self {
+        Self {
+            attempt,
+            progress: Progress::Queued,
+            unacked,
+        }
+    }
 }
 
 /// Spreads task numbers, which are dense, over a table. Not for keys that a peer may choose freely: numbers are bounded by credit.
@@ -115,13 +127,7 @@ impl Batch {
     /// queued one, waits behind a running one, and starts over after a failed one.
     pub(crate) fn take(&mut self, task: Task) {
         let Some(hold) = self.held.get_mut(&task.number) else {
-            self.held.insert(
-                task.number,
-                Hold {
-                    attempt: task.attempt,
-                    progress: Progress::Queued,
-                },
-            );
+            self.held.insert(task.number, Hold::queued(task.attempt, None));
             return self.enqueue(task);
         };
         if hold.attempt >= task.attempt {
@@ -138,10 +144,7 @@ impl Batch {
             }
             Progress::Done { succeeded: true } => {}
             Progress::Done { succeeded: false } => {
-                *hold = Hold {
-                    attempt: task.attempt,
-                    progress: Progress::Queued,
-                };
+                *hold = Hold::queued(task.attempt, Some(hold.attempt));
                 self.enqueue(task);
             }
         }
@@ -197,10 +200,7 @@ impl Batch {
             && let Some(next) = self.behind.remove(&finished.number)
             && !succeeded
         {
-            *hold = Hold {
-                attempt: next.attempt,
-                progress: Progress::Queued,
-            };
+            *hold = Hold::queued(next.attempt, Some(hold.attempt));
             self.enqueue(next);
         }
         self.outcomes.push(now, finished);
@@ -214,7 +214,7 @@ impl Batch {
             return None;
         }
         self.running -= 1;
-        self.held.remove(&number);
+        self.unhold(number);
         let attempt = self.behind.remove(&number).map_or(attempt, |next| next.attempt);
         Some((number, attempt))
     }
@@ -224,9 +224,27 @@ impl Batch {
         let wanted = |number: u64| spans.is_none_or(|spans| contains(spans, number));
         let tasks = self.unqueue(|task| wanted(task.number));
         for task in &tasks {
-            self.held.remove(&task.number);
+            self.unhold(task.number);
         }
         tasks.iter().map(|task| (task.number, task.attempt)).collect()
+    }
+
+    /// A number is not held any more, but for what is unacked of its earlier attempts.
+    fn unhold(&mut self, number: u64) {
+        let Some(hold) = self.held.get_mut(&number) else {
+            return;
+        };
+        match hold.unacked.take() {
+            None => drop(self.held.remove(&number)),
+            Some(attempt) => {
+                let progress = Progress::Done { succeeded: false };
+                *hold = Hold {
+                    attempt,
+                    progress,
+                    unacked: None,
+                };
+            }
+        }
     }
 
     /// The running numbers in the spans, or all.
@@ -245,8 +263,12 @@ impl Batch {
     /// Outcomes that the collector disposed of.
     pub(crate) fn forget(&mut self, entries: &[ResultEntry]) {
         for entry in entries {
-            let done = |hold: &Hold| hold.attempt == entry.attempt && matches!(hold.progress, Progress::Done { .. });
-            if self.held.get(&entry.number).is_some_and(done) {
+            let Some(hold) = self.held.get_mut(&entry.number) else {
+                continue;
+            };
+            if hold.unacked == Some(entry.attempt) {
+                hold.unacked = None;
+            } else if hold.attempt == entry.attempt && matches!(hold.progress, Progress::Done { .. }) {
                 self.held.remove(&entry.number);
             }
         }
@@ -378,4 +400,74 @@ pub(crate) fn runs(numbers: impl IntoIterator<Item = (u64, Attempt)>) -> Vec<Hol
         }
     }
     runs
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::BatchUid;
+    use crate::wire::Executor;
+
+    fn batch(now: Instant) -> Batch {
+        let work = Work {
+            executor: Executor::Library,
+            collector: String::new(),
+            max_bytes_per_task: 1,
+            deadline_millis: None,
+        };
+        let start = Start {
+            uid: BatchUid(Uuid::nil()),
+            name: String::new(),
+            epoch: 1,
+            instance: InstanceId(Uuid::nil()),
+            completions: None,
+            policy: None,
+            work: None,
+        };
+        Batch::new(now, &start, work)
+    }
+
+    fn task(attempt: Attempt) -> Task {
+        Task {
+            number: 7,
+            attempt,
+            payload: Bytes::new(),
+            alone: false,
+        }
+    }
+
+    #[test]
+    fn an_unacked_failure_stays_held_when_its_next_attempt_is_handed_back() {
+        let now = Instant::now();
+        let mut batch = batch(now);
+        batch.take(task(1));
+        batch.start(1);
+        let failed = Finished {
+            number: 7,
+            attempt: 1,
+            outcome: OutcomeCode::ExitCode,
+            code: 1,
+            start_micros: 0,
+            duration_micros: 0,
+            output: Bytes::new(),
+            log: Bytes::new(),
+        };
+        assert!(batch.finish(now, failed.clone()));
+        batch.take(task(2));
+        batch.sanity_check();
+        assert_eq!(batch.give_back(None), [(7, 2)]);
+        batch.sanity_check();
+        assert_eq!(batch.held_in(&[(0, 10)]), [(7, 7)], "its first attempt is not acked");
+        let sent = batch
+            .outcomes
+            .poll(now, u64::MAX)
+            .expect("the outcome of its first attempt");
+        let (entries, _) = batch.outcomes.acked(sent.sequence);
+        batch.forget(&entries);
+        batch.sanity_check();
+        assert!(!batch.holds_any());
+    }
 }

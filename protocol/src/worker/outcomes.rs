@@ -45,7 +45,7 @@ impl Outcomes {
 
     /// Whether one more task may start: there is room for one largest output, or nothing is kept.
     pub(crate) fn has_room(&self, largest: u64) -> bool {
-        self.count == 0 || (self.count < UNACKED_TASKS && self.bytes + largest <= UNACKED_BYTES)
+        self.count == 0 || (self.count < UNACKED_TASKS && self.bytes.saturating_add(largest) <= UNACKED_BYTES)
     }
 
     /// The next message that fits into `allowance` bytes, with its sequence. Small outcomes gather while others are under way.

@@ -245,7 +245,13 @@ impl Worker {
     }
 
     pub(super) fn take_done(&mut self, door: Door) {
-        if let Some(uid) = self.uses.get(&door).copied() {
+        // A ventilator that was fenced still has its alias, but no door.
+        let uid = self.uses.get(&door).copied();
+        if let Some(uid) = uid.filter(|uid| {
+            self.batches
+                .get(uid)
+                .is_some_and(|batch| batch.doors.contains_key(&door))
+        }) {
             self.release(uid);
         }
     }

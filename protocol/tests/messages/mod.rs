@@ -123,21 +123,27 @@ fn executor() -> impl Strategy<Value = Executor> {
 }
 
 fn work() -> impl Strategy<Value = Work> {
-    (executor(), text(), any::<u64>(), option::of(any::<u64>())).prop_map(
-        |(executor, collector, max_bytes_per_task, deadline_millis)| Work {
+    (
+        executor(),
+        text(),
+        0..=harmony_protocol::limits::MAX_OUTPUT,
+        option::of(any::<u64>()),
+    )
+        .prop_map(|(executor, collector, max_bytes_per_task, deadline_millis)| Work {
             executor,
             collector,
             max_bytes_per_task,
             deadline_millis,
-        },
-    )
+        })
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    any::<(u32, u64)>().prop_map(|(backoff_limit_per_index, max_bytes_per_task)| Policy {
-        backoff_limit_per_index,
-        max_bytes_per_task,
-    })
+    (any::<u32>(), 0..=harmony_protocol::limits::MAX_OUTPUT).prop_map(
+        |(backoff_limit_per_index, max_bytes_per_task)| Policy {
+            backoff_limit_per_index,
+            max_bytes_per_task,
+        },
+    )
 }
 
 fn start() -> impl Strategy<Value = Message> {
