@@ -69,6 +69,7 @@ impl Facts {
             Record::Damaged(spans) => {
                 for number in spans.iter().flat_map(|(first, last)| *first..=*last) {
                     self.settled.remove(&number);
+                    self.charged.retain(|(charged, _), _| *charged != number);
                     self.damaged.insert(number);
                     self.damages += 1;
                 }
@@ -98,10 +99,8 @@ impl Facts {
                 self.settled.insert(number, end);
                 continue;
             }
-            if !self.damaged.contains(&number) {
-                let before = self.charged.insert((number, attempt), entry.outcome);
-                assert_eq!(before, None, "{number}@{attempt} is charged twice");
-            }
+            let before = self.charged.insert((number, attempt), entry.outcome);
+            assert_eq!(before, None, "{number}@{attempt} is charged twice");
             let allowed = match entry.outcome {
                 OutcomeCode::ExitCode => !tasks.succeeds(number, attempt) && tasks.nature(number) != Nature::Poison,
                 OutcomeCode::PayloadTooLarge => tasks.nature(number) == Nature::TooLarge,

@@ -1,5 +1,6 @@
 //! The oracle: what each task of a batch is given, takes, answers and breaks, as a function of a seed and its number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub struct Tasks {
     pub max_failed: Option<u64>,
     /// What the numbers do.
     pub mix: Mix,
+    /// What some numbers do, whatever the mix says.
+    pub natures: BTreeMap<u64, Nature>,
     /// The usual time of a task.
     pub duration: Duration,
     /// The usual length of payloads and outputs, in bytes.
@@ -69,6 +72,7 @@ impl Tasks {
             backoff_limit: 3,
             max_failed: None,
             mix: Mix::default(),
+            natures: BTreeMap::new(),
             duration: Duration::from_millis(10),
             length: 64,
             seed,
@@ -83,6 +87,9 @@ impl Tasks {
 
     /// What a number does when it runs.
     pub fn nature(&self, number: u64) -> Nature {
+        if let Some(nature) = self.natures.get(&number) {
+            return *nature;
+        }
         let mut random = self.random(number, 1);
         let draw = random.u32(0..1000);
         let Mix {

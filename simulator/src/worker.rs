@@ -171,6 +171,8 @@ impl WorkerHost {
                 Output::Release { uid } => {
                     self.running.retain(|_, running| running.uid != uid);
                     self.lanes.remove(&uid);
+                    // What it forgets, it cannot fence.
+                    self.epochs.remove(&uid);
                 }
                 Output::ExtendDeadlines(_) => {}
                 Output::Exit => context.actions.push(Action::Exit),

@@ -1,6 +1,6 @@
 //! The world: one queue of events in virtual time, and all processes stepped one after the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -119,6 +119,7 @@ pub struct World {
     processes: u128,
     /// Nothing has gone wrong.
     calm: bool,
+    deaths: u64,
 }
 
 /// How often in a row a machine may ask for its timer without any time passing.
@@ -149,6 +150,7 @@ impl World {
             tally: Tally::default(),
             processes: 0,
             calm: settings.is_calm(),
+            deaths: 0,
             settings,
         };
         world.add(Role::Collector, "collector".into(), Duration::ZERO);
@@ -161,11 +163,23 @@ impl World {
         for index in 0..world.settings.faults.len() {
             world.schedule_fault(index);
         }
+        world.explain_visits();
         if let Some(cancel) = world.settings.cancel {
             let first = world.settings.workers.len() + 1;
             world.push(cancel, Event::Input(first, 1, Input::Cancel));
         }
         world
+    }
+
+    /// Two ventilators of one batch may each send everything, while the first does not know of the second.
+    fn explain_visits(&mut self) {
+        let mut seen = BTreeSet::new();
+        for visit in &self.settings.visits {
+            let tasks = &self.settings.batches[visit.batch];
+            if !seen.insert(visit.batch) {
+                self.checker.explain(tasks.uid, tasks.completions);
+            }
+        }
     }
 
     fn add(&mut self, role: Role, name: String, at: Duration) {
@@ -441,6 +455,11 @@ impl World {
         }
     }
 
+    /// How many processes have died.
+    pub fn deaths(&self) -> u64 {
+        self.deaths
+    }
+
     /// What is durable of a batch.
     pub fn durable(&self, batch: usize) -> Facts {
         self.disk.durable(self.settings.batches[batch].uid)
@@ -497,6 +516,7 @@ impl World {
             return;
         };
         self.trace.note(self.at, format_args!("{} dies", self.parties[id].name));
+        self.deaths += 1;
         self.end_process(id, &host);
         if let Host::Collector(_) = host {
             self.disk.crash(&mut self.random);
@@ -529,6 +549,8 @@ impl World {
         if let Host::Ventilator(ventilator) = host {
             party.epoch = ventilator.epoch();
             let resent = ventilator.progress().resent;
+            // What a worker cut off from its collector has, others run as well.
+            self.checker.explain(ventilator.uid(), resent.unbound);
             let counts = [
                 resent.worker_lost,
                 resent.missing_at_collector,
@@ -571,6 +593,10 @@ impl World {
         };
         self.trace
             .note(self.at, format_args!("{} leaves", self.parties[id].name));
+        if let Host::Worker(worker) = &host {
+            // If its goodbye is lost, it cannot be told from a worker that died.
+            self.checker.dies(worker.process());
+        }
         self.end_process(id, &host);
         for (connection, side) in self.network.of(id) {
             self.network.close(connection, side);

@@ -1,10 +1,57 @@
-//! Runs of random seeds. A failing seed prints the command that shows what happened.
+//! Runs of random seeds. A failing seed prints the command that shows what happened; `HARMONY_SEED=n` runs only that
+//! one, with its trace.
 
+use std::env;
+use std::ops::Range;
+
+use harmony_simulator::command::{Sum, guarded};
+use harmony_simulator::faults::FAULTS;
 use harmony_simulator::run;
+
+/// Runs these seeds, and fails after all of them if one broke a rule.
+fn run_all(seeds: Range<u64>) -> Sum {
+    let mut sum = Sum::default();
+    if let Some(seed) = env::var("HARMONY_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        sum.add(&run(seed, true));
+        return sum;
+    }
+    let mut failed = Vec::new();
+    for seed in seeds {
+        match guarded(seed) {
+            Some(outcome) => sum.add(&outcome),
+            None => failed.push(seed),
+        }
+    }
+    assert!(failed.is_empty(), "these seeds broke a rule: {failed:?}");
+    // A suite in which nothing happens would pass as well.
+    for fault in FAULTS {
+        let hits = sum.tally.hits.get(&fault).copied().unwrap_or_default();
+        assert!(hits >= 5, "{fault:?} struck {hits} times while numbers were in flight");
+    }
+    sum
+}
+
+#[test]
+fn batches_end_complete_whatever_happens() {
+    let sum = run_all(0..200);
+    let [done, cancelled, fenced] = sum.tally.verdicts;
+    assert!(done > 100 && cancelled > 0 && fenced > 0, "{:?}", sum.tally.verdicts);
+}
+
+#[test]
+fn batches_end_complete_whatever_else_happens() {
+    let sum = run_all(200..400);
+    let [lost, missing, retried, returned, _] = sum.tally.resent;
+    assert!(
+        lost > 0 && missing > 0 && retried > 0 && returned > 0,
+        "{:?}",
+        sum.tally.resent
+    );
+}
 
 #[test]
 fn two_runs_of_a_seed_are_the_same() {
-    for seed in [1, 2, 3] {
+    for seed in 1000..1010 {
         let (first, second) = (run(seed, false), run(seed, false));
         assert_eq!(first.hash, second.hash, "seed {seed}");
         assert!(first.events > 50, "seed {seed} has hardly any events");

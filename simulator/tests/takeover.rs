@@ -4,6 +4,9 @@ mod stage;
 
 use std::time::Duration;
 
+use harmony_protocol::wire::{Message, RefusedCode};
+use harmony_simulator::checker::Verdict;
+use harmony_simulator::faults::Visit;
 use stage::{LONG, attempts, epoch, settings, succeeded, world};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -64,4 +67,32 @@ fn an_empty_collector_fences_nobody() {
     world.forget_epoch("ventilator-0");
     world.start_named("ventilator-0");
     world.run();
+}
+
+#[test]
+fn a_ventilator_that_was_taken_over_from_sends_nothing_more() {
+    let mut settings = settings(200, 2);
+    settings.visits.push(Visit {
+        batch: 0,
+        at: SECOND / 2,
+    });
+    let mut world = world(settings);
+    world.run();
+    let verdicts: Vec<_> = world.checker.verdicts.iter().map(|(_, verdict)| verdict).collect();
+    assert!(
+        matches!(verdicts[..], [Verdict::Fenced(2), Verdict::Done(_)]),
+        "{verdicts:?}"
+    );
+    let claimed = world.durable(0).claims.len();
+    assert_eq!(claimed, 2);
+    let fenced = world
+        .sent()
+        .iter()
+        .position(|sent| matches!(&sent.message, Message::Refused(refused) if refused.code == RefusedCode::Fenced));
+    let later = &world.sent()[fenced.expect("the first one was refused")..];
+    let recent = later
+        .iter()
+        .filter(|sent| sent.from == "ventilator-0" && matches!(sent.message, Message::Tasks(_)));
+    let latest = recent.map(|sent| sent.at - later[0].at).max().unwrap_or_default();
+    assert!(latest < SECOND / 100, "it went on for {latest:?}");
 }

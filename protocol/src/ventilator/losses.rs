@@ -193,7 +193,7 @@ impl Ventilator {
             }
             return;
         }
-        let mut held = match alone {
+        let held = match alone {
             Some((number, attempt)) => vec![Holding {
                 first: number,
                 last: number,
@@ -201,10 +201,10 @@ impl Ventilator {
             }],
             None => suspicion.held,
         };
+        let held = self.blamed(&held);
         if held.is_empty() {
             return;
         }
-        held = self.blamed(&held);
         for number in held.iter().flat_map(|holding| holding.first..=holding.last) {
             self.work.count_death(number);
         }

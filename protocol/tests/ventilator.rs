@@ -1,0 +1,282 @@
+//! The ventilator machine, message by message: when it asks, and when it sends again.
+
+use std::time::{Duration, Instant};
+
+use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LinkId, LogId, ProcessId};
+use harmony_protocol::limits::END_AGAIN;
+use harmony_protocol::ventilator::{Config, Output, Payloads, Ventilator};
+use harmony_protocol::wire::{
+    CollectorState, Credit, Executor, Held, Hello, Message, Missing, Policy, Pong, Refused, RefusedCode, Role, State,
+    StateBody, Work, WorkerState, decode, encode,
+};
+use harmony_protocol::{Identity, LinkOutput, VERSIONS};
+use uuid::Uuid;
+
+struct NoBytes;
+
+impl Payloads for NoBytes {
+    fn append(&mut self, _number: u64, _buffer: &mut Vec<u8>) -> Result<usize, String> {
+        Ok(0)
+    }
+}
+
+/// A ventilator of one task, with the newest link and alias to its collector and its worker.
+struct Stage {
+    machine: Ventilator,
+    now: Instant,
+    collector: (LinkId, Alias),
+    worker: (LinkId, Alias),
+}
+
+impl Stage {
+    /// The collector and the worker have answered, and the task is on its way.
+    fn with_a_task_in_flight() -> Self {
+        let identity = Identity {
+            role: Role::Ventilator,
+            name: "ventilator".into(),
+            process_id: ProcessId(Uuid::from_u128(1)),
+            slots: None,
+        };
+        let config = Config {
+            identity,
+            seed: 1,
+            uid: BatchUid(Uuid::from_u128(2)),
+            name: "batch".into(),
+            instance: InstanceId(Uuid::from_u128(3)),
+            epoch_floor: 0,
+            completions: 1,
+            policy: Policy {
+                backoff_limit_per_index: 0,
+                max_bytes_per_task: 1,
+            },
+            work: Work {
+                executor: Executor::Library,
+                collector: String::new(),
+                max_bytes_per_task: 1,
+                deadline_millis: None,
+            },
+            max_failed: None,
+            deadline: None,
+        };
+        let now = Instant::now();
+        let nowhere = (LinkId::dialled(0), 0);
+        let mut stage = Self {
+            machine: Ventilator::new(config),
+            now,
+            collector: nowhere,
+            worker: nowhere,
+        };
+        stage.machine.handle_collector(now, "collector");
+        stage.machine.handle_worker(now, "worker", "worker");
+        stage.greet();
+        stage.collector_answers(&Message::Refused(Refused {
+            code: RefusedCode::NotStarted,
+            epoch: 0,
+            reason: String::new(),
+        }));
+        stage.step();
+        stage.collector_answers(&collector_state());
+        stage.step();
+        stage.worker_answers(&worker_state());
+        let said = stage.step();
+        let want = said.iter().find_map(|message| match message {
+            Message::Want(want) => Some(*want),
+            _ => None,
+        });
+        let credit = Credit {
+            serial: want.expect("WANT follows STATE").serial,
+            tasks_granted: 10,
+            bytes_granted: 10,
+            alone: None,
+        };
+        stage.worker_answers(&Message::Credit(credit));
+        let said = stage.step();
+        assert_eq!(tasks(&said), 1, "{said:?}");
+        assert_eq!(ends(&said), 1, "all is sent: {said:?}");
+        stage
+    }
+
+    /// Answers dials, until there are none.
+    fn greet(&mut self) {
+        for (link, endpoint) in self.outputs().1 {
+            let role = if endpoint == "collector" {
+                Role::Collector
+            } else {
+                Role::Worker
+            };
+            if role == Role::Collector {
+                self.collector = (link, 0);
+            } else {
+                self.worker = (link, 0);
+            }
+            self.machine.handle_link_opened(self.now, link);
+            let hello = Hello {
+                versions: VERSIONS,
+                role,
+                name: endpoint,
+                process_id: ProcessId(Uuid::from_u128(10 + role as u128)),
+                slots: Some(1),
+                max_payload: 1,
+                heartbeat_millis: 1_000,
+            };
+            self.machine
+                .handle_message(self.now, link, &encode(0, &Message::Hello(hello)));
+        }
+        self.step();
+    }
+
+    fn collector_answers(&mut self, message: &Message) {
+        let (link, alias) = self.collector;
+        self.machine.handle_message(self.now, link, &encode(alias, message));
+    }
+
+    fn worker_answers(&mut self, message: &Message) {
+        let (link, alias) = self.worker;
+        self.machine.handle_message(self.now, link, &encode(alias, message));
+    }
+
+    /// What the machine says now, and where it dials.
+    fn outputs(&mut self) -> (Vec<Message>, Vec<(LinkId, String)>) {
+        let (mut said, mut dialled) = (Vec::new(), Vec::new());
+        while let Some(output) = self.machine.poll_output(self.now, &mut NoBytes) {
+            match output {
+                Output::Link(LinkOutput::Send { link, frames }) => {
+                    let (alias, message) = decode(&frames).expect("machines send what can be read");
+                    if matches!(message, Message::Start(_)) {
+                        let place = if link == self.collector.0 {
+                            &mut self.collector
+                        } else {
+                            &mut self.worker
+                        };
+                        *place = (link, alias);
+                    }
+                    said.push(message);
+                }
+                Output::Link(LinkOutput::Dial { link, endpoint }) => dialled.push((link, endpoint)),
+                Output::Link(LinkOutput::Close { .. }) | Output::Event(_) => {}
+            }
+        }
+        self.machine.sanity_check();
+        (said, dialled)
+    }
+
+    fn step(&mut self) -> Vec<Message> {
+        self.outputs().0
+    }
+
+    /// Lets time pass in which both links stay alive.
+    fn wait(&mut self, time: Duration) -> Vec<Message> {
+        let end = self.now + time;
+        let mut said = Vec::new();
+        while self.now < end {
+            self.now += Duration::from_millis(500);
+            for (link, _) in [self.collector, self.worker] {
+                self.machine
+                    .handle_message(self.now, link, &encode(0, &Message::Pong(Pong { nonce: 0 })));
+            }
+            self.machine.handle_timeout(self.now);
+            said.extend(self.step());
+        }
+        said
+    }
+}
+
+fn collector_state() -> Message {
+    let state = CollectorState {
+        log_id: LogId(Uuid::from_u128(4)),
+        epoch: 1,
+        instance: Some(InstanceId(Uuid::from_u128(3))),
+        completions: Some(1),
+        succeeded: Vec::new(),
+        failed: Vec::new(),
+        retries: Vec::new(),
+        deaths: Vec::new(),
+    };
+    Message::State(Box::new(State {
+        last: true,
+        body: StateBody::Collector(state),
+    }))
+}
+
+fn worker_state() -> Message {
+    let body = StateBody::Worker(WorkerState { held: Vec::new() });
+    Message::State(Box::new(State { last: true, body }))
+}
+
+fn missing(spans: &[(u64, u64)]) -> Message {
+    Message::Missing(Missing {
+        spans: spans.to_vec(),
+        more: false,
+    })
+}
+
+fn held(said: &[Message]) -> Option<&Held> {
+    said.iter().find_map(|message| match message {
+        Message::Held(held) => Some(held),
+        _ => None,
+    })
+}
+
+fn tasks(said: &[Message]) -> usize {
+    said.iter()
+        .filter(|message| matches!(message, Message::Tasks(_)))
+        .count()
+}
+
+fn ends(said: &[Message]) -> usize {
+    said.iter().filter(|message| matches!(message, Message::End(_))).count()
+}
+
+/// The collector misses the task, and its worker denies it.
+fn denied() -> Stage {
+    let mut stage = Stage::with_a_task_in_flight();
+    stage.collector_answers(&missing(&[(0, 0)]));
+    let said = stage.step();
+    let question = held(&said).expect("it asks the worker").clone();
+    assert_eq!((question.answer, &question.spans[..]), (false, &[(0, 0)][..]));
+    let answer = Held {
+        answer: true,
+        spans: Vec::new(),
+        ..question
+    };
+    stage.worker_answers(&Message::Held(answer));
+    assert_eq!(
+        tasks(&stage.step()),
+        0,
+        "the outcome may be on its way to the collector"
+    );
+    let said = stage.wait(END_AGAIN);
+    assert_eq!(
+        (ends(&said), tasks(&said)),
+        (1, 0),
+        "it asks the collector again, and only that: {said:?}"
+    );
+    stage
+}
+
+#[test]
+fn what_a_worker_denies_goes_out_again_if_it_is_still_missing() {
+    let mut stage = denied();
+    stage.collector_answers(&missing(&[(0, 0)]));
+    let said = stage.step();
+    assert_eq!(tasks(&said), 1, "{said:?}");
+}
+
+#[test]
+fn what_a_worker_denies_stays_where_it_is_if_it_is_missing_no_longer() {
+    let mut stage = denied();
+    stage.collector_answers(&missing(&[]));
+    let said = stage.wait(2 * END_AGAIN);
+    assert_eq!(tasks(&said), 0, "{said:?}");
+}
+
+#[test]
+fn end_goes_out_on_every_new_link_to_the_collector() {
+    let mut stage = Stage::with_a_task_in_flight();
+    stage.machine.handle_link_closed(stage.now, stage.collector.0);
+    stage.now += Duration::from_millis(100);
+    stage.greet();
+    stage.collector_answers(&collector_state());
+    let said = stage.step();
+    assert_eq!((ends(&said), tasks(&said)), (1, 0), "{said:?}");
+}
