@@ -211,6 +211,9 @@ impl Supervisor<'_> {
             }
             Event::WorkerLost { .. } => {}
             Event::WorkerRefused { name, reason } => self.display.warn(&format!("{name}: {reason}")),
+            Event::ResultsLost { before, settled } => self.display.warn(&format!(
+                "the collector's log has lost results: {before} tasks were recorded, {settled} still are; the others run again"
+            )),
             Event::Health(Health::DiskFull) => self
                 .display
                 .warn("the disk is full: recording pauses until there is room"),
