@@ -1,6 +1,7 @@
 //! How the program ends: scripts rely on these codes.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// What became of a batch.
@@ -49,4 +50,10 @@ impl Failure {
             message: message.to_string(),
         }
     }
+}
+
+/// Says something on standard error. Nobody may be there any more to read it, such as a terminal that was closed: that
+/// must not end anything.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use harmony_protocol::ventilator::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::exit::tell;
+
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How long a run may take to start its parts before it says what it waits for.
@@ -72,7 +74,9 @@ impl Display {
                     self.last_line = Some((now, done));
                     let (name, failed, all) = (&self.name, progress.counts.failed, progress.completions);
                     let rate = per_second(rate);
-                    eprintln!("{name}: {done} of {all} done, {failed} failed, {rate}, {eta}{mood}");
+                    tell(&format!(
+                        "{name}: {done} of {all} done, {failed} failed, {rate}, {eta}{mood}"
+                    ));
                 }
             }
         }
@@ -81,8 +85,8 @@ impl Display {
     /// Says something without spoiling the bar.
     pub(crate) fn say(&self, text: &str) {
         match &self.face {
-            Face::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Face::Lines => eprintln!("{text}"),
+            Face::Bar(bar) => bar.suspend(|| tell(text)),
+            Face::Lines => tell(text),
             Face::Nothing => {}
         }
     }
@@ -90,7 +94,7 @@ impl Display {
     /// Says something that must not be missed, even if the run is to be quiet.
     pub(crate) fn warn(&self, text: &str) {
         match &self.face {
-            Face::Nothing => eprintln!("{text}"),
+            Face::Nothing => tell(text),
             _ => self.say(text),
         }
     }

@@ -148,17 +148,15 @@ impl Folder {
     }
 
     /// Drops a batch that has recorded nothing.
+    /// What was spooled stays: it may be the only copy, and it knows where it is from.
     pub(crate) fn clear(&self) -> Result<(), Failure> {
-        for path in [self.logs(), self.spool()] {
-            match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Failure::infrastructure(format!(
-                        "{} cannot be removed: {error}",
-                        path.display()
-                    )));
-                }
-                _ => {}
+        let logs = self.logs();
+        match fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let logs = logs.display();
+                return Err(Failure::infrastructure(format!("{logs} cannot be removed: {error}")));
             }
+            _ => {}
         }
         match fs::remove_file(self.record_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::infrastructure(error)),

@@ -16,11 +16,11 @@ use harmony_api::{ValidatedBatch, parse};
 use harmony_collector::export::{self, Exported};
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::wire::{Done, Ending};
-use harmony_ventilator::source::{self, Opened, SourceConfig};
+use harmony_ventilator::source::{self, Opened, SourceConfig, SourceError};
 
 use self::folder::{BatchRecord, Folder, OpenedLog};
 use crate::args::RunArgs;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, tell};
 
 /// Everything a run needs to know about its batch.
 pub(crate) struct Plan {
@@ -48,7 +48,7 @@ pub(crate) fn main(args: &RunArgs) -> Exit {
     match run(args) {
         Ok(exit) => exit,
         Err(failure) => {
-            eprintln!("{}", failure.message.trim_end());
+            tell(failure.message.trim_end());
             failure.exit
         }
     }
@@ -57,7 +57,7 @@ pub(crate) fn main(args: &RunArgs) -> Exit {
 fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let batch = read_batch(&args.file)?;
     if !batch.ignored.is_empty() && !args.quiet {
-        eprintln!("without effect on one machine: {}", batch.ignored.join(", "));
+        tell(&format!("without effect on one machine: {}", batch.ignored.join(", ")));
     }
     let dir = args
         .output
@@ -70,7 +70,7 @@ fn run(args: &RunArgs) -> Result<Exit, Failure> {
         batch.completions,
         &SourceConfig::new(&base_dir, folder.spool()),
     )
-    .map_err(Failure::bad_input)?;
+    .map_err(source_failure)?;
     let completions = opened.source.completions();
     let record = settle_record(&folder, &batch, &opened, completions)?;
     let plan = Plan {
@@ -93,14 +93,23 @@ fn run(args: &RunArgs) -> Result<Exit, Failure> {
             let exported = export_files(&plan, &log)?;
             let left = plan.completions - exported.succeeded - exported.failed;
             if !args.quiet {
-                eprintln!(
+                tell(&format!(
                     "{}: {left} of {} tasks are left; the same command resumes",
                     plan.batch.name, plan.completions
-                );
+                ));
             }
             Ok(Exit::Cancelled)
         }
         None => Ok(Exit::Cancelled),
+    }
+}
+
+/// A source that cannot be read now may be readable later, by the same command; one that is wrong stays wrong.
+fn source_failure(error: SourceError) -> Failure {
+    if error.is_input() {
+        Failure::bad_input(error)
+    } else {
+        Failure::infrastructure(error)
     }
 }
 
@@ -180,11 +189,11 @@ fn conclude(args: &RunArgs, plan: &Plan, log: &OpenedLog) -> Result<Exit, Failur
         // Where to look next.
         let file = if failed == 0 { export::RESULTS } else { export::FAILED };
         let shown = plan.folder.dir.join(file);
-        eprintln!(
+        tell(&format!(
             "{}: {succeeded} succeeded, {failed} failed{early}: {}",
             plan.batch.name,
             shown.display()
-        );
+        ));
     }
     Ok(if exported.failed == 0 && early.is_empty() {
         Exit::Succeeded

@@ -8,11 +8,15 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper, waitpid,
 };
 
-/// From now on the descendants of killed children become children of this process.
-pub(crate) fn adopt() {
+/// From now on the descendants of killed children become children of this process. Returns the children that it has
+/// already: whoever started it by `exec` may have left it some, which are nobody's orphans.
+pub(crate) fn adopt() -> BTreeSet<u32> {
     if let Err(error) = set_child_subreaper(Some(getpid())) {
         tracing::warn!(%error, "tasks of a killed worker may go on for a while");
     }
+    let me = getpid().as_raw_nonzero().get();
+    let children = processes().filter(|process| process.parent == me);
+    children.map(|process| process.pid.unsigned_abs()).collect()
 }
 
 /// Kills and reaps all children but the known ones, with their process groups. Returns how many there were.

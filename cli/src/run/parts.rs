@@ -171,9 +171,8 @@ impl Parts {
         if self.leaving {
             return Ok(());
         }
-        // A signal from outside says nothing about whether the part can start.
-        let by_itself = status.as_ref().is_ok_and(|status| status.signal().is_none());
-        let failed = by_itself && now.duration_since(process.started()) < STARTED_AFTER;
+        let lived = now.duration_since(process.started());
+        let failed = lived < STARTED_AFTER && !status.as_ref().is_ok_and(|status| was_killed(*status));
         let failures = self.failures.entry(part).or_default();
         *failures = if failed { *failures + 1 } else { 0 };
         if *failures >= FAILED_STARTS {
@@ -191,6 +190,8 @@ impl Parts {
             )));
         }
         let pause = match *failures {
+            // Killed again and again, as by a memory limit: not in a tight loop.
+            0 if lived < PAUSE_FIRST => PAUSE_FIRST,
             0 => Duration::ZERO,
             failures => (PAUSE_FIRST * 2_u32.saturating_pow(failures - 1)).min(PAUSE_MOST),
         };
@@ -258,6 +259,12 @@ impl Parts {
     pub(crate) fn pids(&self) -> BTreeSet<u32> {
         self.running.values().map(Process::pid).collect()
     }
+}
+
+/// Whether somebody else ended the process, which says nothing about whether it can start. A crash says that it cannot.
+fn was_killed(status: ExitStatus) -> bool {
+    let by = [Signal::KILL, Signal::TERM].map(|signal| Some(signal.as_raw()));
+    by.contains(&status.signal())
 }
 
 /// The command of a worker of the user's own. A relative path is seen from the folder of the batch's file, as all paths in it.

@@ -1,5 +1,6 @@
 //! Runs the ventilator and looks after the parts until the batch is over or somebody stops it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use harmony_protocol::Identity;
@@ -49,6 +50,8 @@ struct Supervisor<'a> {
     display: Display,
     commands: UnboundedSender<Command>,
     stop: Stop,
+    /// Children that this process had before it started any.
+    inherited: BTreeSet<u32>,
     orphans_until: Option<Instant>,
     failure: Option<Failure>,
     over: bool,
@@ -70,7 +73,7 @@ pub(crate) fn supervise(
 }
 
 async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result<Option<Interrupted>, Failure> {
-    orphans::adopt();
+    let inherited = orphans::adopt();
     let links = Transport::start(harmony_transport::Config::default()).map_err(Failure::infrastructure)?;
     let (notices, mut inbox) = unbounded_channel();
     let dirs = (plan.folder.logs(), plan.base_dir.clone());
@@ -86,6 +89,7 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
         display,
         commands,
         stop: Stop::Not,
+        inherited,
         orphans_until: None,
         failure: None,
         over: false,
@@ -186,9 +190,16 @@ impl Supervisor<'_> {
         let now = Instant::now();
         self.display.show(now, progress);
         if self.orphans_until.is_some() {
-            orphans::kill(&self.parts.pids());
+            self.kill_orphans();
             self.orphans_until.take_if(|until| now >= *until);
         }
+    }
+
+    /// Kills what killed workers left behind. Returns how many processes there were.
+    fn kill_orphans(&self) -> usize {
+        let mut known = self.parts.pids();
+        known.extend(&self.inherited);
+        orphans::kill(&known)
     }
 
     fn take_event(&mut self, event: Event) -> Result<(), Failure> {
@@ -236,7 +247,7 @@ impl Supervisor<'_> {
                         name: part.name(),
                         counts: true,
                     });
-                    orphans::kill(&self.parts.pids());
+                    self.kill_orphans();
                     self.orphans_until = Some(now + ORPHANS_FOR);
                 }
             }
@@ -275,7 +286,7 @@ impl Supervisor<'_> {
             }
         }
         let give_up = Instant::now() + CLOSE_WITHIN;
-        while orphans::kill(&self.parts.pids()) > 0 && Instant::now() < give_up {
+        while self.kill_orphans() > 0 && Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -140,6 +140,28 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Whether the batch or its source is wrong, so that the same command cannot succeed later. Everything else, such as a
+    /// server that does not answer, may pass.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::CompletionsMissing
+            | Self::CompletionsDiffer { .. }
+            | Self::NoSuchTask { .. }
+            | Self::Folder { .. }
+            | Self::LineTooLong { .. }
+            | Self::TooLarge { .. }
+            | Self::OtherOrigin { .. } => true,
+            Self::Open { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Status { status, .. } => !status.starts_with('5'),
+            Self::Read { .. }
+            | Self::Changed { .. }
+            | Self::Late { .. }
+            | Self::Fetch { .. }
+            | Self::Spool { .. }
+            | Self::SpoolDamaged { .. } => false,
+        }
+    }
+
     pub(super) fn open(path: &Path, source: io::Error) -> Self {
         Self::Open {
             path: path.to_owned(),
