@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Runs every check and every test; what CI runs.
     Test(Selection),
-    /// Runs the long forms of the tests: those marked #[ignore].
+    /// Runs the long forms of the tests: those marked `#[ignore]`.
     Soak(Selection),
     /// Runs the simulator; its own options follow.
     Simulate {
