@@ -122,6 +122,8 @@ impl Driver {
         orphaned: impl Future<Output = ()>,
     ) -> Result<(), CollectorError> {
         let mut terminate = signal(SignalKind::terminate())?;
+        // Comes when whoever started a frozen collector dies. What was taken in is to be committed all the same.
+        let _hangup = signal(SignalKind::hangup())?;
         let mut orphaned = std::pin::pin!(orphaned);
         loop {
             self.perform();

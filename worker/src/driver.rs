@@ -99,6 +99,8 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
 impl Driver {
     async fn serve(&mut self, events: &mut Events, inbox: &mut UnboundedReceiver<Report>) -> Result<(), WorkerError> {
         let mut terminate = signal(SignalKind::terminate())?;
+        // Comes when whoever started a frozen worker dies. The worker is to end in its own way then, with its tasks.
+        let _hangup = signal(SignalKind::hangup())?;
         let mut orphaned = std::pin::pin!(parent::orphaned(self.args.until_stdin_closes));
         while self.ended.is_none() {
             self.perform();
