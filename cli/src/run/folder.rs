@@ -20,7 +20,9 @@ use crate::exit::Failure;
 
 /// How long a collector that a killed run left behind may take to commit and let go of the log.
 const LOG_WAIT: Duration = Duration::from_secs(30);
-/// How often the log's lock is tried meanwhile.
+/// How long the lock of a run that is gone is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often a lock is tried meanwhile.
 const LOG_TRY: Duration = Duration::from_millis(20);
 
 /// What is known of the batch from earlier runs.
@@ -65,15 +67,12 @@ impl Folder {
             .truncate(false)
             .open(dir.join("lock"))
             .map_err(refused)?;
-        if lock.try_lock().is_err() {
-            let mut owner = String::new();
-            let _ = lock.read_to_string(&mut owner);
-            return Err(Failure::bad_input(format!(
-                "{} is in use by another run, process {}; wait for it, or choose another folder with --output",
-                dir.display(),
-                owner.trim()
-            )));
-        }
+        wait_for_lock(&mut lock).map_err(|owner| {
+            Failure::bad_input(format!(
+                "{} is in use by another run, process {owner}; wait for it, or choose another folder with --output",
+                dir.display()
+            ))
+        })?;
         let noted = lock
             .set_len(0)
             .and_then(|()| lock.rewind())
@@ -163,6 +162,23 @@ impl Folder {
             _ => Ok(()),
         }
     }
+}
+
+/// Locks the file, or tells which process holds it. A process that was killed while it started another one holds its lock
+/// for a moment longer, through that one, so a lock whose noted owner is gone is waited for.
+fn wait_for_lock(lock: &mut File) -> Result<(), String> {
+    let give_up = Instant::now() + LOCK_WAIT;
+    while lock.try_lock().is_err() {
+        let mut owner = String::new();
+        let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut owner));
+        let owner = owner.trim();
+        let lives = !owner.is_empty() && Path::new("/proc").join(owner).is_dir();
+        if lives || Instant::now() >= give_up {
+            return Err(owner.to_owned());
+        }
+        thread::sleep(LOG_TRY);
+    }
+    Ok(())
 }
 
 /// A log, opened while no collector runs.
