@@ -1,4 +1,5 @@
 //! The ventilator machine, message by message: when it asks, and when it sends again.
+#![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use harmony_protocol::ids::{Attempt, BatchUid, Epoch, ProcessId};
+use harmony_protocol::ids::{Attempt, BatchUid, Epoch};
 use harmony_protocol::wire::{Done, Ending, Message, OutcomeCode, ResultEntry, Span, StateBody};
 
 use crate::facts::Facts;
@@ -29,9 +29,8 @@ struct Case {
     runs: BTreeMap<u64, Vec<Attempt>>,
     /// Executions beyond N that faults explain.
     explained: u64,
-    /// Numbers announced to run alone, by the process that announced them.
-    announced: BTreeSet<(ProcessId, u64, Attempt)>,
-    dead: BTreeSet<ProcessId>,
+    /// What workers announced to run alone.
+    announced: BTreeSet<(u64, Attempt)>,
     /// The log was lost: what was reported may be missing.
     wiped: bool,
 }
@@ -62,15 +61,8 @@ impl Checker {
     }
 
     /// A worker said that a task is about to run alone.
-    pub fn announces(&mut self, uid: BatchUid, process: ProcessId, (number, attempt): (u64, Attempt)) {
-        self.case(uid).announced.insert((process, number, attempt));
-    }
-
-    /// A worker process died.
-    pub fn dies(&mut self, process: ProcessId) {
-        for case in self.cases.values_mut() {
-            case.dead.insert(process);
-        }
+    pub fn announces(&mut self, uid: BatchUid, task: (u64, Attempt)) {
+        self.case(uid).announced.insert(task);
     }
 
     /// A fault happened while that many numbers were in flight: each of them may run once more.
@@ -187,12 +179,12 @@ impl Checker {
             .collect();
         assert!(missing.is_empty(), "complete, yet missing: {missing:?}");
         for (number, end) in &durable.settled {
-            self.check_end(tasks, *number, end.outcome, durable);
+            Self::check_end(tasks, *number, end.outcome, durable);
         }
         self.check_waste(tasks, durable, calm);
     }
 
-    fn check_end(&self, tasks: &Tasks, number: u64, outcome: OutcomeCode, durable: &Facts) {
+    fn check_end(tasks: &Tasks, number: u64, outcome: OutcomeCode, durable: &Facts) {
         let lost = (1..=tasks.backoff_limit + 1)
             .filter(|attempt| durable.charged.get(&(number, *attempt)) == Some(&OutcomeCode::WorkerLost))
             .count();
@@ -210,20 +202,17 @@ impl Checker {
         );
     }
 
-    /// An attempt is charged to a lost worker only if a process died that had announced it to run alone.
+    /// An attempt is charged to a lost worker only if that had announced to run it alone. Whether it really died is not
+    /// asked: who is cut off for half a minute counts as dead.
     fn check_charges(&self, tasks: &Tasks, durable: &Facts) {
         let Some(case) = self.cases.get(&tasks.uid) else { return };
         for ((number, attempt), outcome) in &durable.charged {
             if *outcome != OutcomeCode::WorkerLost {
                 continue;
             }
-            let deaths = case
-                .announced
-                .iter()
-                .filter(|(process, n, a)| (n, a) == (number, attempt) && case.dead.contains(process));
             assert!(
-                deaths.count() > 0,
-                "{number}@{attempt} is charged, yet no worker died of it alone"
+                case.announced.contains(&(*number, *attempt)),
+                "{number}@{attempt} is charged, yet no worker had said that it runs it alone"
             );
             let deaths = durable.deaths.get(number).copied().unwrap_or_default();
             // A lost log has forgotten deaths that the ventilator knows, and the death of a process that had been taken

@@ -38,14 +38,12 @@ pub fn main() -> ExitCode {
     let mut sum = Sum::default();
     let mut failed = 0;
     for seed in args.from..args.from + args.seeds {
-        match guarded(seed) {
-            Some(outcome) => sum.add(&outcome),
-            None => {
-                failed += 1;
-                if !args.all {
-                    return ExitCode::FAILURE;
-                }
-            }
+        if let Some(outcome) = guarded(seed) {
+            sum.add(&outcome);
+        } else if args.all {
+            failed += 1;
+        } else {
+            return ExitCode::FAILURE;
         }
     }
     let rate = f64::from(u32::try_from(args.seeds).unwrap_or(u32::MAX)) / began.elapsed().as_secs_f64();

@@ -123,7 +123,7 @@ impl Tasks {
     /// The payload of a number.
     pub fn payload(&self, number: u64) -> Vec<u8> {
         if self.nature(number) == Nature::TooLarge {
-            return vec![0; MAX_PAYLOAD as usize + 1];
+            return vec![0; usize::try_from(MAX_PAYLOAD).expect("a payload fits into memory") + 1];
         }
         self.bytes(number, 2)
     }

@@ -36,7 +36,6 @@ struct Running {
 #[derive(Debug)]
 pub struct WorkerHost {
     machine: Worker,
-    process: ProcessId,
     setup: Setup,
     /// When each slot of each batch is free.
     lanes: BTreeMap<BatchUid, Vec<Duration>>,
@@ -62,7 +61,6 @@ impl WorkerHost {
                 slots: setup.slots,
                 seed,
             }),
-            process,
             setup,
             lanes: BTreeMap::new(),
             running: BTreeMap::new(),
@@ -70,11 +68,6 @@ impl WorkerHost {
             starts: BTreeMap::new(),
             epochs: BTreeMap::new(),
         }
-    }
-
-    /// Which process this is.
-    pub fn process(&self) -> ProcessId {
-        self.process
     }
 
     /// Tasks that it has and has not finished.
@@ -154,7 +147,7 @@ impl WorkerHost {
                     if let Some((link, alias, Message::Credit(credit))) = context.link(output)
                         && let (Some(task), Some(uid)) = (credit.alone, self.starts.get(&(link, alias)))
                     {
-                        context.checker.announces(*uid, self.process, task);
+                        context.checker.announces(*uid, task);
                     }
                 }
                 Output::Prepare { uid, .. } => {

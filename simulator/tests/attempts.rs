@@ -1,4 +1,9 @@
 //! Attempts, retries and final failures.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod stage;
 

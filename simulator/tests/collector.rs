@@ -1,4 +1,9 @@
 //! The collector dies, with or without its disk.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod stage;
 

@@ -1,4 +1,9 @@
 //! The course of a batch when nothing, or hardly anything, goes wrong.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod stage;
 

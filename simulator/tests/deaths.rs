@@ -1,4 +1,9 @@
 //! Workers die, leave, or only seem to be dead.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod stage;
 

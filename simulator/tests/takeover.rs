@@ -1,4 +1,9 @@
 //! A batch whose ventilator dies goes on under the next one.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod stage;
 

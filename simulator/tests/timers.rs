@@ -1,5 +1,10 @@
 //! A machine that asks for its timer at a time that has passed would keep its driver busy for nothing. The world panics
 //! if one does so again and again.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unchecked_time_subtraction,
+    reason = "a test may panic"
+)]
 
 mod stage;
 

@@ -122,7 +122,8 @@ impl Ventilator {
         self.losses.oldest_suspicion = self.fleet.suspicions.values().map(|suspicion| suspicion.since).min();
     }
 
-    /// The process of a worker was seen to end. `counts` is false for a death from outside: a pod deleted, a node lost.
+    /// The process of a worker was seen to end; to be told before another of its name is started. `counts` is false for a
+    /// death from outside: a pod deleted, a node lost.
     pub fn handle_worker_exit(&mut self, now: Instant, name: &str, counts: bool) {
         self.step(now);
         let named: Vec<ProcessId> = self

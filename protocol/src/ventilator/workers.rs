@@ -238,10 +238,6 @@ impl Ventilator {
     }
 
     pub(super) fn take_worker_refused(&mut self, link: LinkId, refused: Refused) {
-        if refused.code == RefusedCode::Fenced && refused.epoch <= self.epoch && !self.over {
-            // Said to an older START of ours, or about TASKS that it overtook: START anew.
-            return self.start_worker(link);
-        }
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
         };
@@ -249,9 +245,10 @@ impl Ventilator {
         member.void_credit();
         let name = member.name.clone();
         match refused.code {
-            RefusedCode::Fenced => self.doubt_epoch(refused.epoch),
+            // The same epoch is another's too, if collector and ventilator had both forgotten it.
+            RefusedCode::Fenced if refused.epoch >= self.epoch => self.doubt_epoch(refused.epoch),
             RefusedCode::Executor => self.executor_refused(name, refused.reason),
-            RefusedCode::NotStarted | RefusedCode::Limit | RefusedCode::Mismatch => {
+            RefusedCode::Fenced | RefusedCode::NotStarted | RefusedCode::Limit | RefusedCode::Mismatch => {
                 self.events.push_back(Event::WorkerRefused {
                     name,
                     reason: refused.reason,

@@ -11,7 +11,7 @@ use harmony_simulator::worker;
 use harmony_simulator::world::World;
 
 /// The longest virtual time that a scenario may take.
-pub(crate) const LONG: Duration = Duration::from_secs(600);
+pub(crate) const LONG: Duration = Duration::from_mins(10);
 
 /// One batch and these workers, with one slot each.
 pub(crate) fn settings(completions: u64, workers: usize) -> Settings {

@@ -1,0 +1,171 @@
+//! Links: dialled, accepted, closed, cut, and what travels on them.
+
+use std::time::Duration;
+
+use harmony_protocol::ids::LinkId;
+use harmony_protocol::wire::Frames;
+
+use super::{Event, STORM, Waiting, World};
+use crate::host::Input;
+use crate::network::{ConnectionId, PartyId, Side};
+
+impl World {
+    pub(super) fn dial(&mut self, from: PartyId, link: LinkId, endpoint: &str) {
+        let to = self
+            .parties
+            .iter()
+            .position(|party| party.name == endpoint)
+            .expect("all endpoints are known");
+        let id = self.network.dial(from, link, to);
+        let at = self.at + self.delay();
+        self.push(at, Event::Arrive(id));
+        self.push(self.at + Duration::from_secs(5), Event::DialTimeout(id));
+    }
+
+    pub(super) fn arrive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.network.connection(id) else {
+            return;
+        };
+        let [dialler, acceptor] = connection.ends;
+        if acceptor.side != Side::Dialling {
+            return;
+        }
+        if self.parties[acceptor.party].paused {
+            self.parties[acceptor.party].waiting.push_back(Waiting::Accept(id));
+            return;
+        }
+        let parted = self.network.is_parted(dialler.party, acceptor.party);
+        if parted || dialler.side == Side::Closed || self.parties[acceptor.party].host.is_none() {
+            self.network.close(id, 1);
+            let at = self.at + self.delay();
+            self.push(at, Event::Told(id, 0));
+            return;
+        }
+        let at = self.at + self.delay();
+        if let Some(connection) = self.network.connection(id) {
+            connection.ends[1].side = Side::Open;
+            connection.ends[0].arrival = at;
+        }
+        self.push(at, Event::Connected(id));
+        self.give(acceptor.party, Input::Opened(acceptor.link));
+    }
+
+    pub(super) fn connected(&mut self, id: ConnectionId) {
+        let Some(connection) = self.network.connection(id) else {
+            return;
+        };
+        if connection.broken || connection.ends[0].side != Side::Dialling {
+            return;
+        }
+        connection.ends[0].side = Side::Open;
+        let end = connection.ends[0];
+        self.give(end.party, Input::Opened(end.link));
+    }
+
+    pub(super) fn send(&mut self, from: PartyId, link: LinkId, frames: Frames) {
+        let delay = self.delay();
+        self.check_storm(from);
+        let Some((id, side)) = self.network.find(from, link) else {
+            return;
+        };
+        let Some(connection) = self.network.connection(id) else {
+            return;
+        };
+        let other = 1 - side;
+        let end = &mut connection.ends[other];
+        end.arrival = end.arrival.max(self.at + delay);
+        let (arrival, to) = (end.arrival, end.party);
+        let lost = end.clogged || connection.broken;
+        let (who, peer) = (&self.parties[from].name, &self.parties[to].name);
+        self.trace
+            .message(self.at, who, if lost { "-x" } else { "->" }, peer, &frames);
+        if !lost {
+            self.push(arrival, Event::Deliver(id, other, frames));
+        }
+    }
+
+    fn check_storm(&mut self, from: PartyId) {
+        let second = self.at.as_secs();
+        let party = &mut self.parties[from];
+        party.said = if party.said.0 == second {
+            (second, party.said.1 + 1)
+        } else {
+            (second, 1)
+        };
+        assert!(party.said.1 < STORM, "{} says too much", party.name);
+    }
+
+    pub(super) fn deliver(&mut self, id: ConnectionId, side: usize, frames: Frames) {
+        let Some(connection) = self.network.connection(id) else {
+            return;
+        };
+        let end = connection.ends[side];
+        if connection.broken || end.side != Side::Open {
+            return;
+        }
+        self.give(end.party, Input::Message(end.link, frames));
+    }
+
+    /// A machine closes its side: what it sent still arrives.
+    pub(super) fn close(&mut self, party: PartyId, link: LinkId) {
+        let Some((id, side)) = self.network.find(party, link) else {
+            return;
+        };
+        self.explain_again();
+        self.network.close(id, side);
+        self.finish(id, 1 - side);
+        let incarnation = self.parties[party].incarnation;
+        self.push(
+            self.at + Duration::from_micros(10),
+            Event::Input(party, incarnation, Input::Closed(link)),
+        );
+    }
+
+    /// A side hears of the end behind everything that was sent to it.
+    pub(super) fn finish(&mut self, id: ConnectionId, side: usize) {
+        let at = self.at + self.delay();
+        if let Some(connection) = self.network.connection(id) {
+            let at = at.max(connection.ends[side].arrival);
+            self.push(at, Event::Finished(id, side));
+        }
+    }
+
+    /// A side hears of the end, and what is under way is lost.
+    pub(super) fn cut(&mut self, id: ConnectionId, side: usize) {
+        let at = self.at + self.delay();
+        if let Some(connection) = self.network.connection(id) {
+            connection.broken = true;
+            self.push(at, Event::Told(id, side));
+        }
+    }
+
+    pub(super) fn told(&mut self, id: ConnectionId, side: usize) {
+        let Some(connection) = self.network.connection(id) else {
+            return;
+        };
+        let end = connection.ends[side];
+        if !self.network.close(id, side) || end.side == Side::Dialling && side == 1 {
+            return;
+        }
+        self.trace.note(
+            self.at,
+            format_args!("{} loses {:?}", self.parties[end.party].name, end.link),
+        );
+        self.explain_again();
+        self.give(end.party, Input::Closed(end.link));
+    }
+
+    pub(super) fn cut_all(&mut self, one: PartyId, other: PartyId) {
+        for id in self.network.between(one, other) {
+            self.cut(id, 0);
+            self.cut(id, 1);
+        }
+    }
+
+    pub(super) fn part(&mut self, one: PartyId, other: PartyId, parted: bool) {
+        self.network.part(one, other, parted);
+        if parted {
+            self.cut_all(one, other);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The world: one queue of events in virtual time, and all processes stepped one after the other.
+
+mod links;
+mod processes;
+mod script;
+mod strikes;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use harmony_protocol::ids::Epoch;
+use harmony_protocol::wire::{Ending, Frames};
+
+use crate::checker::{Checker, Verdict};
+use crate::collector::CollectorHost;
+use crate::disk::Disk;
+use crate::faults::{Fault, Settings};
+use crate::host::Input;
+use crate::network::{ConnectionId, Network, PartyId, Side};
+use crate::trace::Trace;
+use crate::ventilator::VentilatorHost;
+use crate::worker::WorkerHost;
+
+/// The machine of a process.
+#[derive(Debug)]
+enum Host {
+    Collector(Box<CollectorHost>),
+    Worker(Box<WorkerHost>),
+    Ventilator(Box<VentilatorHost>),
+}
+
+/// What a process is, whether it lives or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Collector,
+    Worker(usize),
+    /// For which batch.
+    Ventilator(usize),
+}
+
+/// What waits for a process that is not scheduled.
+#[derive(Debug)]
+enum Waiting {
+    Input(Input),
+    Accept(ConnectionId),
+}
+
+#[derive(Debug)]
+struct Party {
+    role: Role,
+    name: String,
+    host: Option<Host>,
+    /// Counts its processes.
+    incarnation: u64,
+    paused: bool,
+    waiting: VecDeque<Waiting>,
+    timer: Option<Instant>,
+    /// How often in a row its timer was due at once.
+    spins: u32,
+    /// The last second in which it said something, and how often it did in that second.
+    said: (u64, u32),
+    /// The epoch on a ventilator's disk.
+    epoch: Epoch,
+    /// It will not come back.
+    gone: bool,
+}
+
+#[derive(Debug)]
+enum Event {
+    /// For a process, unless it has died.
+    Input(PartyId, u64, Input),
+    Timer(PartyId, u64, Instant),
+    Arrive(ConnectionId),
+    Connected(ConnectionId),
+    DialTimeout(ConnectionId),
+    Deliver(ConnectionId, usize, Frames),
+    /// The other side closed, behind all that it sent.
+    Finished(ConnectionId, usize),
+    /// This side hears that the link was cut.
+    Told(ConnectionId, usize),
+    Fault(usize),
+    Die(PartyId, u64),
+    Leave(PartyId, u64),
+    Start(PartyId),
+    Resume(PartyId, u64),
+    Join(PartyId, PartyId),
+    DiskRoom,
+}
+
+/// What happened in a run, as counts.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Faults that struck.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Faults that struck while numbers were in flight.
+    pub hits: BTreeMap<Fault, u64>,
+    /// Verdicts: done, cancelled, fenced.
+    pub verdicts: [u64; 3],
+    /// Tasks dispatched and why again: see `Resent`.
+    pub resent: [u64; 5],
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    settings: Settings,
+    base: Instant,
+    at: Duration,
+    random: Rng,
+    queue: BTreeMap<(Duration, u64), Event>,
+    pushed: u64,
+    network: Network,
+    disk: Disk,
+    parties: Vec<Party>,
+    /// What happened.
+    pub trace: Trace,
+    /// The judge.
+    pub checker: Checker,
+    /// Counts.
+    pub tally: Tally,
+    processes: u128,
+    /// Nothing has gone wrong.
+    calm: bool,
+    deaths: u64,
+}
+
+/// How often in a row a machine may ask for its timer without any time passing.
+const SPINS: u32 = 100;
+
+/// More messages of one process in a second of virtual time are a storm: batches have some hundreds of numbers.
+const STORM: u32 = 10_000;
+
+/// The shortest time until a dead process is started again.
+const RESTART_AFTER: Duration = Duration::from_millis(5);
+
+/// The last epoch that a ventilator has claimed.
+fn claimed(host: &Host) -> Epoch {
+    match host {
+        Host::Ventilator(ventilator) => ventilator.epoch(),
+        Host::Collector(_) | Host::Worker(_) => 0,
+    }
+}
+
+impl World {
+    /// A world that has not begun.
+    pub fn new(settings: Settings, random: Rng, trace: Trace) -> Self {
+        let mut world = Self {
+            base: Instant::now(),
+            at: Duration::ZERO,
+            random,
+            queue: BTreeMap::new(),
+            pushed: 0,
+            network: Network::default(),
+            disk: Disk::default(),
+            parties: Vec::new(),
+            trace,
+            checker: Checker::default(),
+            tally: Tally::default(),
+            processes: 0,
+            calm: settings.is_calm(),
+            deaths: 0,
+            settings,
+        };
+        world.add(Role::Collector, "collector".into(), Duration::ZERO);
+        for index in 0..world.settings.workers.len() {
+            world.add(Role::Worker(index), format!("worker-{index}"), Duration::ZERO);
+        }
+        for (index, visit) in world.settings.visits.clone().into_iter().enumerate() {
+            world.add(Role::Ventilator(visit.batch), format!("ventilator-{index}"), visit.at);
+        }
+        for index in 0..world.settings.faults.len() {
+            world.schedule_fault(index);
+        }
+        world.explain_visits();
+        if let Some(cancel) = world.settings.cancel {
+            let first = world.settings.workers.len() + 1;
+            world.push(cancel, Event::Input(first, 1, Input::Cancel));
+        }
+        world
+    }
+
+    /// Two ventilators of one batch may each send everything, while the first does not know of the second.
+    fn explain_visits(&mut self) {
+        let mut seen = BTreeSet::new();
+        for visit in &self.settings.visits {
+            let tasks = &self.settings.batches[visit.batch];
+            if !seen.insert(visit.batch) {
+                self.checker.explain(tasks.uid, tasks.completions);
+            }
+        }
+    }
+
+    fn add(&mut self, role: Role, name: String, at: Duration) {
+        self.parties.push(Party {
+            role,
+            name,
+            host: None,
+            incarnation: 0,
+            paused: false,
+            waiting: VecDeque::new(),
+            timer: None,
+            spins: 0,
+            said: (0, 0),
+            epoch: 0,
+            gone: false,
+        });
+        self.push(at, Event::Start(self.parties.len() - 1));
+    }
+
+    fn now(&self) -> Instant {
+        self.base + self.at
+    }
+
+    fn push(&mut self, at: Duration, event: Event) {
+        self.pushed += 1;
+        self.queue.insert((at, self.pushed), event);
+    }
+
+    fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        least + most.saturating_sub(least).mul_f64(self.random.f64())
+    }
+
+    fn delay(&mut self) -> Duration {
+        let slow = self.random.u32(0..1000) < self.settings.slow;
+        let factor = if slow {
+            5.0 + self.random.f64() * 50.0
+        } else {
+            0.5 + self.random.f64()
+        };
+        self.settings.latency.mul_f64(factor)
+    }
+
+    /// Runs until every batch has ended, and some time longer. Panics if that takes too long, or if a rule is broken.
+    pub fn run(&mut self) {
+        let limit = self.settings.until + self.settings.patience();
+        self.run_until(limit, Self::all_ended);
+        let ended = self.at;
+        self.run_for(Duration::from_secs(2));
+        self.at = ended;
+        self.judge();
+    }
+
+    /// Steps until a test of this world holds. Panics if it does not by this time since the beginning.
+    pub fn run_until(&mut self, limit: Duration, test: impl Fn(&Self) -> bool) {
+        while !test(self) {
+            let next = self.queue.pop_first().filter(|((at, _), _)| *at <= limit);
+            let Some(((at, _), event)) = next else {
+                panic!(
+                    "not done at {limit:?}, the last fault was before {:?}: {}",
+                    self.settings.until,
+                    self.describe()
+                );
+            };
+            self.at = at;
+            self.step(event);
+        }
+    }
+
+    /// Steps through this much time.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.at + time;
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) {
+            let ((at, _), event) = entry.remove_entry();
+            self.at = at;
+            self.step(event);
+        }
+        self.at = end;
+    }
+
+    /// Judges what has ended. Panics if a rule is broken.
+    pub fn judge(&mut self) {
+        for tasks in &self.settings.batches {
+            self.checker.close(tasks, &self.disk.durable(tasks.uid), self.calm);
+        }
+        for (_, verdict) in &self.checker.verdicts {
+            let place = match verdict {
+                Verdict::Done(done) if done.ending == Ending::Complete => 0,
+                Verdict::Done(_) => 1,
+                _ => 2,
+            };
+            self.tally.verdicts[place] += 1;
+        }
+    }
+
+    /// The time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.at
+    }
+
+    /// Whether every ventilator has ended.
+    pub fn all_ended(&self) -> bool {
+        let mut ventilators = self
+            .parties
+            .iter()
+            .filter(|party| matches!(party.role, Role::Ventilator(_)));
+        ventilators.all(|party| {
+            party.gone || matches!(&party.host, Some(Host::Ventilator(ventilator)) if ventilator.is_over())
+        })
+    }
+
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        for party in &self.parties {
+            let line = match &party.host {
+                None => format!("\n  {}: down", party.name),
+                Some(Host::Ventilator(host)) => format!("\n  {}: {:?}", party.name, host.progress()),
+                Some(Host::Worker(host)) => format!("\n  {}: {} unfinished", party.name, host.unfinished()),
+                Some(Host::Collector(_)) => format!("\n  {}: up", party.name),
+            };
+            text.push_str(&line);
+        }
+        text
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Input(party, incarnation, input) => {
+                if self.parties[party].incarnation == incarnation {
+                    self.give(party, input);
+                }
+            }
+            Event::Timer(party, incarnation, at) => {
+                if self.parties[party].incarnation == incarnation && self.parties[party].timer == Some(at) {
+                    self.parties[party].timer = None;
+                    self.parties[party].spins += 1;
+                    self.give(party, Input::Timer);
+                }
+            }
+            Event::Arrive(id) => self.arrive(id),
+            Event::Connected(id) => self.connected(id),
+            Event::DialTimeout(id) => {
+                let dialling = self
+                    .network
+                    .connection(id)
+                    .is_some_and(|c| c.ends[0].side == Side::Dialling);
+                if dialling {
+                    self.told(id, 0);
+                    self.finish(id, 1);
+                }
+            }
+            Event::Deliver(id, side, frames) => self.deliver(id, side, frames),
+            Event::Finished(id, side) => {
+                let lost = self
+                    .network
+                    .connection(id)
+                    .is_none_or(|c| c.broken || c.ends[side].clogged);
+                if !lost {
+                    self.told(id, side);
+                }
+            }
+            Event::Told(id, side) => self.told(id, side),
+            Event::Fault(index) => self.strike(index),
+            Event::Die(party, incarnation) => {
+                if self.parties[party].incarnation == incarnation {
+                    self.explain();
+                    self.kill(party, true);
+                    self.start_later(party);
+                }
+            }
+            Event::Leave(party, incarnation) => self.leave(party, incarnation),
+            Event::Start(party) => self.start(party),
+            Event::Resume(party, incarnation) => self.resume(party, incarnation),
+            Event::Join(one, other) => self.network.part(one, other, false),
+            Event::DiskRoom => self.disk.full = false,
+        }
+    }
+}
