@@ -45,6 +45,11 @@ pub enum LinkOutput {
         /// Which link.
         link: LinkId,
     },
+    /// Drop at once, with all that is queued: nobody reads at the other end. The link is reported closed afterwards.
+    Cut {
+        /// Which link.
+        link: LinkId,
+    },
 }
 
 /// What a message means to the machine.
@@ -68,6 +73,17 @@ struct Session {
     closing: bool,
 }
 
+impl Session {
+    /// When it counts as dead if nothing is heard until then.
+    fn dead_at(&self) -> Instant {
+        if self.hello.is_some() {
+            self.heard + DEAD_AFTER
+        } else {
+            self.opened + HELLO_WITHIN
+        }
+    }
+}
+
 /// All links of a machine.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -75,7 +91,7 @@ pub(crate) struct Sessions {
     links: BTreeMap<LinkId, Session>,
     out: VecDeque<LinkOutput>,
     stepped: Option<Instant>,
-    /// When the links were last looked after.
+    /// When the links are to be looked after next.
     beat: Option<Instant>,
     nonce: u64,
     /// Messages that broke the protocol.
@@ -117,7 +133,7 @@ impl Sessions {
             closing: false,
         };
         if self.links.is_empty() {
-            self.beat = Some(now);
+            self.beat = Some(now + HEARTBEAT / 2);
         }
         self.links.insert(link, session);
         let hello = Hello {
@@ -253,30 +269,30 @@ impl Sessions {
         self.links.get(&link)?.hello.as_ref()
     }
 
-    /// Sends the PINGs that are due (`fill` adds what only the machine knows) and closes links that are silent for too long.
+    /// Sends the PINGs that are due (`fill` adds what only the machine knows) and cuts links that are silent for too long.
     pub(crate) fn heartbeat(&mut self, now: Instant, mut fill: impl FnMut(LinkId) -> Ping) {
-        self.beat = Some(now);
+        let mut beat = now + HEARTBEAT / 2;
         let mut due = Vec::new();
         let mut dead = Vec::new();
         for (&link, session) in &mut self.links {
             if session.closing {
                 continue;
             }
-            let limit = if session.hello.is_some() {
-                session.heard + DEAD_AFTER
-            } else {
-                session.opened + HELLO_WITHIN
-            };
-            if now >= limit {
+            let dead_at = session.dead_at();
+            if now >= dead_at {
                 session.closing = true;
                 dead.push(link);
-            } else if session.hello.is_some() && now >= session.pinged + HEARTBEAT {
+                continue;
+            }
+            beat = beat.min(dead_at);
+            if session.hello.is_some() && now >= session.pinged + HEARTBEAT {
                 session.pinged = now;
                 due.push(link);
             }
         }
+        self.beat = Some(beat);
         for link in dead {
-            self.out.push_back(LinkOutput::Close { link });
+            self.out.push_back(LinkOutput::Cut { link });
         }
         for link in due {
             let ping = fill(link);
@@ -299,10 +315,9 @@ impl Sessions {
     }
 
     /// When [`Self::heartbeat`] is to be called next: twice in each heartbeat, so that [`Self::step`] can tell a pause
-    /// from idleness. Messages that come in do not put it off.
+    /// from idleness, and when a link has been silent for too long. Messages that come in do not put it off.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        let beat = self.beat?;
-        (!self.links.is_empty()).then(|| beat + HEARTBEAT / 2)
+        self.beat.filter(|_| !self.links.is_empty())
     }
 
     pub(crate) fn dial(&mut self, link: LinkId, endpoint: String) {

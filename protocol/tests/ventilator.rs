@@ -154,7 +154,7 @@ impl Stage {
                     said.push(message);
                 }
                 Output::Link(LinkOutput::Dial { link, endpoint }) => dialled.push((link, endpoint)),
-                Output::Link(LinkOutput::Close { .. }) | Output::Event(_) => {}
+                Output::Link(LinkOutput::Close { .. } | LinkOutput::Cut { .. }) | Output::Event(_) => {}
             }
         }
         self.machine.sanity_check();

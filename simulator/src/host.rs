@@ -110,7 +110,7 @@ impl Context<'_> {
                 }
                 Some((*link, alias, message))
             }
-            LinkOutput::Dial { .. } | LinkOutput::Close { .. } => None,
+            LinkOutput::Dial { .. } | LinkOutput::Close { .. } | LinkOutput::Cut { .. } => None,
         };
         self.actions.push(Action::Link(output));
         sent

@@ -68,6 +68,14 @@ impl Links {
         locked(&self.0).remove(&link);
     }
 
+    /// Ends a link without a flush.
+    pub(crate) fn cut(&self, link: LinkId) {
+        if let Some(handle) = locked(&self.0).remove(&link) {
+            // If the link has ended meanwhile, its Closed event is on the way.
+            let _ = handle.cut.send(CloseReason::Requested);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         locked(&self.0).len()
     }

@@ -31,6 +31,7 @@ impl Transport {
             }
             LinkOutput::Send { link, frames } => self.send(link, frames),
             LinkOutput::Close { link } => self.close(link),
+            LinkOutput::Cut { link } => self.cut(link),
         }
         Ok(())
     }

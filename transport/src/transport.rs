@@ -87,6 +87,11 @@ impl Transport {
         self.0.links.close(link);
     }
 
+    /// Closes the link at once, with all that is queued in it: nobody reads at the other end. `Closed` follows.
+    pub fn cut(&self, link: LinkId) {
+        self.0.links.cut(link);
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         self.0.tally.snapshot()

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use harmony_transport::{CloseReason, Config, Endpoint, MAX_PARTS, TransportError};
+use harmony_transport::{CloseReason, Config, Endpoint, MAX_EVENT_BYTES, MAX_PARTS, TransportError};
 use support::{DEADLINE, Node, frames, pair, unix_in};
 
 async fn round_trips(endpoint: &str) {
@@ -312,5 +312,25 @@ async fn a_transport_ends_with_its_last_handle() {
             .unwrap()
             .is_none()
     );
+    drop(server);
+}
+
+/// Nobody reads at the other end: a link that is given up ends at once, whatever is queued in it.
+#[tokio::test]
+async fn a_link_that_is_cut_ends_without_a_flush() {
+    let patient = Config {
+        max_queued_bytes: 1 << 30,
+        ..Config::default()
+    };
+    let (server, _, mut client, dialled) = pair(Config::default(), patient, "tcp://127.0.0.1:0").await;
+    let large = Bytes::from(vec![0; 32 << 20]);
+    // More than the other side takes in while its driver reads nothing.
+    for _ in 0..2 * MAX_EVENT_BYTES / large.len() {
+        client.transport.send(dialled, vec![large.clone()]);
+    }
+    let began = Instant::now();
+    client.transport.cut(dialled);
+    assert_eq!(client.closed().await, CloseReason::Requested);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     drop(server);
 }

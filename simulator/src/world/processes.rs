@@ -257,7 +257,8 @@ impl World {
             Action::Exit => self.push(self.at + Duration::from_secs(1), Event::Leave(id, incarnation)),
             Action::Link(LinkOutput::Dial { link, endpoint }) => self.dial(id, link, &endpoint),
             Action::Link(LinkOutput::Send { link, frames }) => self.send(id, link, frames),
-            Action::Link(LinkOutput::Close { link }) => self.close(id, link),
+            // What is queued may be lost or not: the other end does not read, or its link is clogged.
+            Action::Link(LinkOutput::Close { link } | LinkOutput::Cut { link }) => self.close(id, link),
         }
     }
 }
