@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod kit;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kit::processes::Process;
 use kit::{Bench, ENDED, PATIENCE, Run, STARTED, wait_for};
@@ -214,6 +214,27 @@ fn the_tasks_of_a_killed_worker_die_too() {
     run.wait().expect(0);
     bench.outcome().assert_all(8, |_| b"done".to_vec());
     bench.assert_nothing_left();
+}
+
+/// Writing the files takes long for a large batch.
+#[test]
+fn ctrl_c_while_the_files_are_written_leaves_none_half() {
+    let bench = Bench::with(&json!({"completions": 4, "executor": exec("head -c 16000000 /dev/zero | tr '\\0' x")}));
+    bench.run().expect(0);
+    std::fs::remove_file(bench.output().join("results.ndjson")).unwrap();
+    let part = bench.output().join("results.ndjson.part");
+    // The same command writes them anew. Where it is too quick to be hit, it is tried again.
+    let stopped = (0..50).any(|_| {
+        let mut run = bench.start();
+        let give_up = Instant::now() + PATIENCE;
+        while run.lives() && !part.exists() && Instant::now() < give_up {}
+        run.interrupt();
+        run.wait().code == Some(130)
+    });
+    assert!(stopped);
+    bench.assert_nothing_left();
+    bench.run().expect(0);
+    bench.outcome().assert_all(4, |_| vec![b'x'; 16_000_000]);
 }
 
 /// Runs that start side by side share a folder for temporary files, and sweep it.

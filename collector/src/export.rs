@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -41,6 +42,9 @@ pub enum ExportError {
         /// Why.
         source: io::Error,
     },
+    /// Somebody asked to stop.
+    #[error("the files were not written: it was stopped")]
+    Stopped,
 }
 
 /// How many lines were written.
@@ -76,12 +80,12 @@ struct FailedLine<'a> {
     log: std::borrow::Cow<'a, str>,
 }
 
-/// Writes all three files into a folder. Each is complete when its name appears.
-pub fn export(reader: &LogReader, dir: &Path) -> Result<Exported, ExportError> {
+/// Writes all three files into a folder, until `stop` is set. Each is complete when its name appears; what is not gets none.
+pub fn export(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<Exported, ExportError> {
     let mut exported = Exported::default();
     let mut cursor = Cursor::new(reader);
-    let mut results = Target::create(dir, RESULTS)?;
-    let mut failed = Target::create(dir, FAILED)?;
+    let mut results = Target::create(dir, RESULTS, stop)?;
+    let mut failed = Target::create(dir, FAILED, stop)?;
     for item in reader.in_order(0) {
         let (_, location) = item?;
         let Some((entry, output, log)) = cursor.outcome(location)? else {
@@ -97,7 +101,7 @@ pub fn export(reader: &LogReader, dir: &Path) -> Result<Exported, ExportError> {
     }
     results.finish()?;
     failed.finish()?;
-    export_joblog(reader, dir)?;
+    export_joblog(reader, dir, stop)?;
     Ok(exported)
 }
 
@@ -124,8 +128,8 @@ fn write_failure(out: &mut impl Write, entry: &ResultEntry, log: &[u8]) -> io::R
     Ok(serde_json::to_writer(out, &line)?)
 }
 
-fn export_joblog(reader: &LogReader, dir: &Path) -> Result<(), ExportError> {
-    let mut joblog = Target::create(dir, JOBLOG)?;
+fn export_joblog(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<(), ExportError> {
+    let mut joblog = Target::create(dir, JOBLOG, stop)?;
     joblog.line(|out| write!(out, "number\tattempt\tworker\tstart\tduration\toutcome"))?;
     for record in reader.records() {
         let Ok(Record::Outcomes(outcomes)) = Record::decode(&record?.bytes) else {
@@ -151,25 +155,30 @@ fn write_row(out: &mut impl Write, worker: &str, entry: &ResultEntry) -> io::Res
     )
 }
 
-/// A file that gets its name when it is complete.
-struct Target {
+/// A file that gets its name when it is complete, and is removed if it never is.
+struct Target<'a> {
     out: BufWriter<File>,
-    part: std::path::PathBuf,
-    path: std::path::PathBuf,
+    part: PathBuf,
+    path: PathBuf,
+    stop: &'a AtomicBool,
 }
 
-impl Target {
-    fn create(dir: &Path, name: &str) -> Result<Self, ExportError> {
+impl<'a> Target<'a> {
+    fn create(dir: &Path, name: &str, stop: &'a AtomicBool) -> Result<Self, ExportError> {
         let (path, part) = (dir.join(name), dir.join(format!("{name}.part")));
         let file = File::create(&part).map_err(|source| failure(&part, source))?;
         Ok(Self {
             out: BufWriter::with_capacity(BUFFER, file),
             part,
             path,
+            stop,
         })
     }
 
     fn line(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), ExportError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ExportError::Stopped);
+        }
         let written = write(&mut self.out).and_then(|()| self.out.write_all(b"\n"));
         written.map_err(|source| failure(&self.part, source))
     }
@@ -177,6 +186,13 @@ impl Target {
     fn finish(mut self) -> Result<(), ExportError> {
         let finished = self.out.flush().and_then(|()| fs::rename(&self.part, &self.path));
         finished.map_err(|source| failure(&self.path, source))
+    }
+}
+
+impl Drop for Target<'_> {
+    fn drop(&mut self) {
+        // A file that is complete has another name by now.
+        let _ = fs::remove_file(&self.part);
     }
 }
 

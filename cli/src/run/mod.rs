@@ -6,19 +6,25 @@ mod orphans;
 mod parts;
 mod process;
 mod sockets;
+mod stops;
 mod supervise;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use harmony_api::{ValidatedBatch, parse};
-use harmony_collector::export::{self, Exported};
+use harmony_collector::export::{self, ExportError, Exported};
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::wire::{Done, Ending};
 use harmony_ventilator::source::{self, Opened, SourceConfig, SourceError};
 
+use tokio::task::spawn_blocking;
+
 use self::folder::{BatchRecord, Folder, OpenedLog};
+use self::stops::Stops;
 use crate::args::RunArgs;
 use crate::exit::{Exit, Failure, tell};
 
@@ -90,9 +96,10 @@ fn run(args: &RunArgs) -> Result<Exit, Failure> {
     match plan.folder.open_log(plan.record.uid)? {
         Some(log) if interrupted.is_none() || log.state.ended().is_some() => conclude(args, &plan, &log),
         Some(log) => {
-            let exported = export_files(&plan, &log)?;
-            let left = plan.completions - exported.succeeded - exported.failed;
-            if !args.quiet {
+            if let Some(Exported { succeeded, failed }) = export_files(&plan, &log)?
+                && !args.quiet
+            {
+                let left = plan.completions - succeeded - failed;
                 tell(&format!(
                     "{}: {left} of {} tasks are left; the same command resumes",
                     plan.batch.name, plan.completions
@@ -168,13 +175,36 @@ fn settle_record(
     Ok(record)
 }
 
-fn export_files(plan: &Plan, log: &OpenedLog) -> Result<Exported, Failure> {
-    export::export(&log.reader(), &plan.folder.dir).map_err(Failure::infrastructure)
+/// Writes the files; `None` if it was stopped, which leaves none half written.
+fn export_files(plan: &Plan, log: &OpenedLog) -> Result<Option<Exported>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::infrastructure)?;
+    let (reader, dir) = (log.reader(), plan.folder.dir.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    runtime.block_on(async {
+        let mut stops = Stops::new()?;
+        let stopped = Arc::clone(&stop);
+        let mut writing = spawn_blocking(move || export::export(&reader, &dir, &stopped));
+        loop {
+            tokio::select! {
+                written = &mut writing => return match written.map_err(Failure::infrastructure)? {
+                    Ok(exported) => Ok(Some(exported)),
+                    Err(ExportError::Stopped) => Ok(None),
+                    Err(error) => Err(Failure::infrastructure(error)),
+                },
+                () = stops.next() => stop.store(true, Ordering::Relaxed),
+            }
+        }
+    })
 }
 
 /// Writes the files of a batch that is over, and says how it ended.
 fn conclude(args: &RunArgs, plan: &Plan, log: &OpenedLog) -> Result<Exit, Failure> {
-    let exported = export_files(plan, log)?;
+    let Some(exported) = export_files(plan, log)? else {
+        return Ok(Exit::Cancelled);
+    };
     let left = plan.completions - exported.succeeded - exported.failed;
     let ending = log.state.ended();
     let early = match ending {

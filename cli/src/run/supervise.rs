@@ -10,7 +10,6 @@ use harmony_protocol::wire::{Health, Policy, Role, Work};
 use harmony_transport::{Transport, sleep_until};
 use harmony_ventilator::driver::{self, Command, Host};
 use harmony_ventilator::source::TaskSource;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
@@ -20,6 +19,7 @@ use super::orphans;
 use super::parts::{Part, Parts};
 use super::process::Notice;
 use super::sockets::Sockets;
+use super::stops::Stops;
 use crate::args::RunArgs;
 use crate::exit::Failure;
 
@@ -288,32 +288,6 @@ impl Supervisor<'_> {
         let give_up = Instant::now() + CLOSE_WITHIN;
         while self.kill_orphans() > 0 && Instant::now() < give_up {
             tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-/// The signals that stop a run: Ctrl-C, a plain kill, and a terminal that goes away.
-struct Stops {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Stops {
-    fn new() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(Failure::infrastructure);
-        Ok(Self {
-            interrupt: on(SignalKind::interrupt())?,
-            terminate: on(SignalKind::terminate())?,
-            hangup: on(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
         }
     }
 }

@@ -13,7 +13,7 @@ pub mod processes;
 mod run;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -84,12 +84,17 @@ impl Bench {
 
     /// Starts `harmony run` with more arguments.
     pub fn start_with(&self, more: &[&str]) -> Run {
-        Run::start(self, "out", more)
+        Run::start(self, Path::new("batch.yaml"), "out", more)
     }
 
     /// Starts `harmony run` on the batch into another folder.
     pub fn start_into(&self, output: &str) -> Run {
-        Run::start(self, output, &[])
+        Run::start(self, Path::new("batch.yaml"), output, &[])
+    }
+
+    /// Starts `harmony run` on a batch from elsewhere.
+    pub fn start_file(&self, file: &Path) -> Run {
+        Run::start(self, file, "out", &[])
     }
 
     /// Runs the batch to its end.

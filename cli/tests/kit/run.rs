@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -51,11 +51,13 @@ impl Ended {
 }
 
 impl Run {
-    pub(super) fn start(bench: &Bench, output: &str, more: &[&str]) -> Self {
+    pub(super) fn start(bench: &Bench, file: &Path, output: &str, more: &[&str]) -> Self {
         let stderr = bench.path("stderr");
         let said = File::options().create(true).append(true).open(&stderr).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_harmony"))
-            .args(["run", "batch.yaml", "--output", output])
+            .arg("run")
+            .arg(file)
+            .args(["--output", output])
             .args(more)
             .current_dir(bench.path(""))
             .env("TMPDIR", bench.path("tmp"))
