@@ -1,6 +1,6 @@
 //! `HarmonyBatch`: types, defaults and validation. What the YAML means, for the operator and the command line alike.
 //!
-//! [`spec`] holds the custom resource as it is written. [`parse`] turns a file into a [`ValidatedBatch`], the single
+//! [`spec`] holds the custom resource as it is written. [`parse()`] turns a file into a [`ValidatedBatch`], the single
 //! input of everything downstream, or into an [`InvalidBatch`] that names every problem with its place. The schema that
 //! a file is checked against is the one that the API server gets from [`crd_yaml`], so both refuse the same files.
 
