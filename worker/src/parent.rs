@@ -1,5 +1,10 @@
 //! Whoever started this process holds its standard input open for as long as it lives.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
 use harmony_transport::Endpoint;
 use tokio::sync::oneshot;
 
@@ -29,7 +34,10 @@ pub fn leave_folder(listen: &Endpoint) {
         return;
     };
     let owner = folder.join(OWNER_FILE);
-    let Ok(file) = std::fs::File::open(&owner) else {
+    let Ok(file) = File::open(&owner) else {
+        // The folder was swept already, and made again by a part that was just starting. A folder of somebody else's
+        // has something in it, and stays.
+        let _ = fs::remove_dir(folder);
         return;
     };
     // Whoever started all this and still lives holds the lock, and removes the folder itself. A shared lock is enough
@@ -37,9 +45,73 @@ pub fn leave_folder(listen: &Endpoint) {
     if file.try_lock_shared().is_err() {
         return;
     }
-    let others = std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.path() != owner));
-    if !others {
-        let _ = std::fs::remove_file(&owner);
-        let _ = std::fs::remove_dir(folder);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    let sockets: Vec<PathBuf> = sockets.map(|entry| entry.path()).collect();
+    // A part that was killed leaves its socket, and nobody answers there.
+    if sockets.iter().any(|socket| UnixStream::connect(socket).is_ok()) {
+        return;
+    }
+    for file in sockets.iter().chain([&owner]) {
+        let _ = fs::remove_file(file);
+    }
+    let _ = fs::remove_dir(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use super::*;
+
+    fn leave(folder: &Path) {
+        leave_folder(&Endpoint::Unix(folder.join("mine")));
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_last_one_removes_the_folder_with_the_sockets_of_the_dead() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("harmony-x");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(OWNER_FILE), "").unwrap();
+        drop(UnixListener::bind(folder.join("dead")).unwrap());
+        let other = UnixListener::bind(folder.join("other")).unwrap();
+        leave(&folder);
+        assert_eq!(names(&folder), ["dead", "other", OWNER_FILE]);
+        drop(other);
+        leave(&folder);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_folder_whose_owner_lives_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = File::create(folder.path().join(OWNER_FILE)).unwrap();
+        owner.lock().unwrap();
+        leave(folder.path());
+        assert_eq!(names(folder.path()), [OWNER_FILE]);
+    }
+
+    #[test]
+    fn a_folder_without_owner_goes_only_if_it_is_empty() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("harmony-x");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("file"), "").unwrap();
+        drop(UnixListener::bind(folder.join("socket")).unwrap());
+        leave(&folder);
+        assert_eq!(names(&folder), ["file", "socket"]);
+        fs::remove_file(folder.join("file")).unwrap();
+        fs::remove_file(folder.join("socket")).unwrap();
+        leave(&folder);
+        assert!(!folder.exists());
     }
 }

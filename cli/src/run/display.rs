@@ -26,6 +26,7 @@ pub(crate) struct Display {
     name: String,
     face: Face,
     began: Instant,
+    leaving: bool,
     rate: Rate,
     last_line: Option<(Instant, u64)>,
 }
@@ -42,6 +43,7 @@ impl Display {
             name: name.to_owned(),
             face,
             began: now,
+            leaving: false,
             rate: Rate::new(now),
             last_line: None,
         }
@@ -50,11 +52,16 @@ impl Display {
     /// Shows how far the batch is.
     pub(crate) fn show(&mut self, now: Instant, progress: &Progress) {
         let done = progress.counts.succeeded + progress.counts.failed;
-        let rate = self.rate.update(now, done);
+        if progress.collector_ready {
+            self.rate.update(now, done);
+        }
+        let rate = self.rate.per_second();
         let left = progress.completions.saturating_sub(done);
         let eta = eta(left, rate);
         // Right after its start every run waits for everybody.
-        let mood = if now < self.began + SETTLED_AFTER {
+        let mood = if self.leaving {
+            "  stopping"
+        } else if now < self.began + SETTLED_AFTER {
             ""
         } else {
             mood(progress)
@@ -97,6 +104,11 @@ impl Display {
             Face::Nothing => tell(text),
             _ => self.say(text),
         }
+    }
+
+    /// Says from now on that the run is stopping.
+    pub(crate) fn leave(&mut self) {
+        self.leaving = true;
     }
 
     /// Leaves the screen.
@@ -164,7 +176,11 @@ impl Rate {
         }
     }
 
-    fn update(&mut self, now: Instant, done: u64) -> f64 {
+    fn per_second(&self) -> f64 {
+        self.smoothed.unwrap_or(0.0)
+    }
+
+    fn update(&mut self, now: Instant, done: u64) {
         let elapsed = now.saturating_duration_since(self.since).as_secs_f64();
         match self.done {
             // What earlier runs recorded says nothing about the speed of this one.
@@ -178,6 +194,46 @@ impl Rate {
             }
             Some(_) => {}
         }
-        self.smoothed.unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_leaves_out_what_earlier_runs_recorded() {
+        let mut now = Instant::now();
+        let mut rate = Rate::new(now);
+        for done in [1_000, 1_010, 1_020, 1_030] {
+            rate.update(now, done);
+            now += Duration::from_secs(1);
+        }
+        assert!((rate.per_second() - 10.0).abs() < 0.01, "{}", rate.per_second());
+    }
+
+    #[test]
+    fn the_rate_follows_a_change_smoothly() {
+        let mut now = Instant::now();
+        let mut rate = Rate::new(now);
+        let mut done = 0;
+        let mut run = |seconds: u32, each: u64| {
+            for _ in 0..seconds {
+                rate.update(now, done);
+                (now, done) = (now + Duration::from_secs(1), done + each);
+            }
+            rate.per_second()
+        };
+        assert!((run(5, 100) - 100.0).abs() < 0.01);
+        let soon = run(3, 0);
+        assert!(soon > 20.0 && soon < 100.0, "{soon}");
+        assert!(run(30, 0) < 1.0);
+    }
+
+    #[test]
+    fn the_time_left_is_a_guess_only_where_there_is_a_rate() {
+        assert_eq!(eta(0, 0.0), "ETA 0s");
+        assert_eq!(eta(10, 0.0), "ETA -");
+        assert_eq!(eta(600, 10.0), "ETA 1 minute");
     }
 }

@@ -152,10 +152,11 @@ impl Parts {
     /// Keeps the last words of a part, for the case that it cannot start.
     pub(crate) fn note_line(&mut self, part: Part, line: &str) {
         let tail = self.tails.entry(part).or_default();
-        if tail.len() + line.len() < TAIL_BYTES {
-            tail.push_str("\n  ");
-            tail.push_str(line);
-        }
+        tail.push_str("\n  ");
+        tail.push_str(line);
+        let excess = tail.len().saturating_sub(TAIL_BYTES);
+        let cut = tail.ceil_char_boundary(excess);
+        tail.drain(..cut);
     }
 
     /// A part ended: it is started again, at once if it had been running, later and later if it fails to start.

@@ -70,7 +70,8 @@ fn is_abandoned(dir: &Path, me: u32) -> bool {
         return false;
     }
     if let Ok(owner) = File::open(dir.join(OWNER_FILE)) {
-        return owner.try_lock().is_ok();
+        // Shared, since a part that leaves just now looks in the same way.
+        return owner.try_lock_shared().is_ok();
     }
     let modified = metadata.modified().ok();
     let age = modified.and_then(|then| SystemTime::now().duration_since(then).ok());

@@ -259,6 +259,7 @@ impl Supervisor<'_> {
     fn take_stop(&mut self) {
         if self.stop == Stop::Not {
             self.stop = Stop::Draining;
+            self.display.leave();
             self.display
                 .say("stopping: running tasks may end; once more to stop them");
             let _ = self.commands.send(Command::Drain);
