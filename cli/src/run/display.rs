@@ -234,6 +234,6 @@ mod tests {
     fn the_time_left_is_a_guess_only_where_there_is_a_rate() {
         assert_eq!(eta(0, 0.0), "ETA 0s");
         assert_eq!(eta(10, 0.0), "ETA -");
-        assert_eq!(eta(600, 10.0), "ETA 1 minute");
+        assert_eq!(eta(1_200, 10.0), "ETA 2 minutes");
     }
 }
