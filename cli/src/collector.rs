@@ -22,6 +22,9 @@ pub(crate) struct CollectorArgs {
     /// The folder of the logs; each batch has a folder of its own in it.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// Bytes that the log of a batch may take; recording pauses at nine tenths of it, as on a full disk.
+    #[arg(long, value_name = "BYTES")]
+    max_log_bytes: Option<u64>,
     /// Commit and end when standard input closes: whoever started the collector is gone.
     #[arg(long)]
     until_stdin_closes: bool,
@@ -35,6 +38,7 @@ pub(crate) fn main(args: CollectorArgs) -> ExitCode {
         name: args.name,
         listen: args.listen.clone(),
         dir: args.dir,
+        max_log_bytes: args.max_log_bytes,
         transport: args.link.config(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -30,6 +30,8 @@ pub struct CollectorConfig {
     pub listen: Endpoint,
     /// The folder of the logs: each batch has a folder of its own in it, named by its uid.
     pub dir: PathBuf,
+    /// Bytes that the log of a batch may take; recording pauses at nine tenths of it. No limit if absent.
+    pub max_log_bytes: Option<u64>,
     /// How links are protected.
     pub transport: harmony_transport::Config,
 }
@@ -257,12 +259,13 @@ impl Driver {
         }
         self.opening.insert(uid, false);
         let (dir, reports) = (log_dir(&self.config.dir, uid), self.reports.clone());
+        let max_bytes = self.config.max_log_bytes;
         spawn_blocking(move || {
             let absent = !create && !dir.is_dir();
             let opened = if absent {
                 Ok(None)
             } else {
-                open_log(&dir, uid).map(Some)
+                open_log(&dir, uid, max_bytes).map(Some)
             };
             let _ = reports.send(Report::Opened(uid, Box::new(opened)));
         });
@@ -351,11 +354,15 @@ impl Driver {
     }
 }
 
-/// Opens the log of a batch, or makes it, and rebuilds the state.
-pub fn open_log(dir: &Path, uid: BatchUid) -> Result<(Log, Rebuild), LogError> {
+/// Opens the log of a batch, or makes it, and rebuilds the state. `max_bytes` bounds what may be appended.
+pub fn open_log(dir: &Path, uid: BatchUid, max_bytes: Option<u64>) -> Result<(Log, Rebuild), LogError> {
     let mut rebuild = Rebuild::default();
+    let config = LogConfig {
+        max_bytes,
+        ..LogConfig::default()
+    };
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (log, recovery) = Log::open(disk, dir, uid, LogConfig::default(), &mut rebuild)?;
+    let (log, recovery) = Log::open(disk, dir, uid, config, &mut rebuild)?;
     if !recovery.damage.is_none() || recovery.torn_bytes > 0 {
         tracing::warn!(batch = %uid, ?recovery, "the log was mended");
     }

@@ -133,7 +133,7 @@ impl Folder {
         }
         let give_up = Instant::now() + LOG_WAIT;
         loop {
-            match open_log(&dir, uid) {
+            match open_log(&dir, uid, None) {
                 Ok((log, rebuild)) => {
                     return Ok(Some(OpenedLog {
                         state: rebuild.state,

@@ -1,5 +1,6 @@
 //! The writing end of the log.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +76,7 @@ impl Log {
     pub fn append(&mut self, record: &[&[u8]], placed: &[Placed]) -> Result<Appended, LogError> {
         self.shared.usable()?;
         let frame = self.builder.load(record, placed, self.shared.config.max_record)?;
+        self.check_limit(frame)?;
         let length = self.end().offset;
         let rotated = length > HEADER && length.saturating_add(frame) > self.shared.config.segment_bytes;
         if rotated {
@@ -85,6 +87,19 @@ impl Log {
             position: self.end(),
             rotated,
         })
+    }
+
+    /// Nine tenths of the byte limit are for records: the rest is for indexes, checkpoints and whoever else needs room.
+    fn check_limit(&self, frame: u64) -> Result<(), LogError> {
+        let limit = self.shared.config.max_bytes.map(|limit| limit / 10 * 9);
+        if limit.is_some_and(|limit| self.bytes().saturating_add(frame) > limit) {
+            return Err(LogError::NoSpace {
+                action: "stay within the byte limit of",
+                path: self.shared.dir.clone(),
+                source: io::ErrorKind::StorageFull.into(),
+            });
+        }
+        Ok(())
     }
 
     fn write(&mut self, record: &[&[u8]], frame: u64) -> Result<(), LogError> {
@@ -163,7 +178,7 @@ impl Log {
 }
 
 fn segments_used_up(path: PathBuf) -> LogError {
-    let source = std::io::Error::other("all 2^32 segment numbers are used up; take larger segments");
+    let source = io::Error::other("all 2^32 segment numbers are used up; take larger segments");
     LogError::Io {
         action: "add a segment to",
         path,

@@ -59,6 +59,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Bytes of the largest record, below 4 GiB. A record longer than a segment has a segment of its own.
     pub max_record: u64,
+    /// Bytes that the log may take in all; appending pauses at nine tenths of it, as on a full disk. No limit if absent.
+    pub max_bytes: Option<u64>,
     /// The identity of a log that is begun now; random if `None`. For runs that must repeat exactly.
     pub new_log: Option<LogId>,
 }
@@ -68,6 +70,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 64 << 20,
             max_record: MAX_MESSAGE as u64,
+            max_bytes: None,
             new_log: None,
         }
     }

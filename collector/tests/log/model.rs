@@ -15,6 +15,7 @@ pub(crate) const UID: BatchUid = BatchUid(Uuid::from_u128(7));
 pub(crate) const SMALL: LogConfig = LogConfig {
     segment_bytes: 4 << 10,
     max_record: 64 << 10,
+    max_bytes: None,
     new_log: None,
 };
 

@@ -176,6 +176,7 @@ fn records_of_any_size_are_read_across_the_bounds_of_every_buffer() {
     let config = LogConfig {
         segment_bytes: 2 << 20,
         max_record: 4 << 20,
+        max_bytes: None,
         new_log: None,
     };
     let sizes = [
@@ -273,4 +274,36 @@ proptest! {
         prop_assert!(damage.expect("verify").is_none());
         prop_assert_eq!(verified, expected);
     }
+}
+
+#[test]
+fn appending_pauses_at_nine_tenths_of_the_byte_limit_and_goes_on_when_it_is_raised() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let limit = 20_000;
+    let limited = LogConfig {
+        max_bytes: Some(limit),
+        ..SMALL
+    };
+    let (mut log, ..) = open_with(&disk, &dir(), limited).expect("a new log");
+    let mut kept = 0;
+    let refused = loop {
+        match log.append(&[&[7; 500]], &[]) {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(refused, LogError::NoSpace { .. }) && !refused.is_fatal(),
+        "{refused}"
+    );
+    assert!(
+        (limit / 10 * 8..=limit / 10 * 9).contains(&log.bytes()),
+        "{} bytes",
+        log.bytes()
+    );
+    log.syncer().sync().expect("what was appended is kept");
+    drop(log);
+    let (mut log, ..) = open(&disk).expect("without a limit");
+    assert_eq!(log.end().sequence, kept);
+    log.append(&[&[7; 500]], &[]).expect("there is room");
 }
