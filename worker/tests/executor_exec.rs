@@ -148,7 +148,8 @@ fn a_deadline_can_be_extended() {
         folder.path().display()
     );
     let mut bench = Bench::start(Setup {
-        deadline: Some(Duration::from_secs(2)),
+        // Long enough for a busy machine to start the process and to extend it meanwhile.
+        deadline: Some(Duration::from_secs(5)),
         ..exec(&["sh", "-c", &script])
     });
     let begin = Instant::now();
@@ -156,7 +157,7 @@ fn a_deadline_can_be_extended() {
     wait_until("it runs", || folder.path().join("on").exists());
     bench.executor.extend_deadlines(Duration::from_mins(1));
     wait_until("its first deadline is past", || {
-        begin.elapsed() > Duration::from_millis(2500)
+        begin.elapsed() > Duration::from_millis(5500)
     });
     fs::write(folder.path().join("go"), "").unwrap();
     assert_eq!(bench.finished(1).remove(0).outcome, OutcomeCode::Succeeded);
