@@ -76,18 +76,19 @@ fn batch() -> Bench {
     }))
 }
 
-/// A batch whose log is on a small disk, and its run, once the disk is full.
-fn start_until_full() -> Option<(Disk, Bench, Run)> {
+/// A batch whose log is on a small disk, and its run, once the disk is full. What is named last ends first: a folder can
+/// be removed when nothing is mounted in it.
+fn start_until_full() -> Option<(Bench, Disk, Run)> {
     let bench = batch();
     let disk = Disk::mount(&bench.output().join("log"), SMALL)?;
     let run = bench.start();
     run.wait_until_said("the disk is full: recording pauses until there is room");
-    Some((disk, bench, run))
+    Some((bench, disk, run))
 }
 
 #[test]
 fn recording_pauses_on_a_full_disk_and_goes_on_when_there_is_room() {
-    let Some((disk, bench, mut run)) = start_until_full() else {
+    let Some((bench, disk, mut run)) = start_until_full() else {
         return;
     };
     assert!(run.lives());
@@ -99,7 +100,7 @@ fn recording_pauses_on_a_full_disk_and_goes_on_when_there_is_room() {
 
 #[test]
 fn kills_on_a_full_disk_lose_nothing() {
-    let Some((disk, bench, run)) = start_until_full() else {
+    let Some((bench, disk, run)) = start_until_full() else {
         return;
     };
     run.collector().kill();
@@ -115,7 +116,7 @@ fn kills_on_a_full_disk_lose_nothing() {
 
 #[test]
 fn a_run_on_a_full_disk_can_be_stopped() {
-    let Some((disk, bench, run)) = start_until_full() else {
+    let Some((bench, disk, run)) = start_until_full() else {
         return;
     };
     run.interrupt();

@@ -155,12 +155,11 @@ fn a_frozen_worker_ends_after_the_run_when_it_wakes() {
     frozen.stop();
     run.kill();
     wait_for("all but the frozen to end", PATIENCE, || {
-        let others = |process: &Process| process.pid != frozen.pid && process.parent != frozen.pid;
-        (!bench
-            .living()
+        let living = bench.living();
+        let mut parts = living
             .iter()
-            .any(|process| others(process) && process.command[0] == "harmony"))
-        .then_some(())
+            .filter(|process| process.is_worker() || process.is_collector());
+        parts.all(|part| part.pid == frozen.pid).then_some(())
     });
     frozen.resume();
     bench.wait_for_nothing_left();
