@@ -32,13 +32,11 @@ pub fn read_back(reader: &LogReader, settled: &NumberSet) -> Result<ReadBack, Lo
             );
         }
     })?;
-    let damaged = settled.spans().flat_map(|span| missing_within(&seen, span)).collect();
+    let damaged = settled
+        .spans()
+        .flat_map(|(first, last)| seen.missing_within(first, last))
+        .collect();
     Ok(ReadBack { damaged, digest })
-}
-
-fn missing_within(seen: &NumberSet, (first, last): Span) -> Vec<Span> {
-    let gaps = seen.missing_spans(last + 1).filter(|gap| gap.1 >= first);
-    gaps.map(|gap| (gap.0.max(first), gap.1)).collect()
 }
 
 fn digest_of(outcomes: &Outcomes, placed: &[Placed]) -> u32 {

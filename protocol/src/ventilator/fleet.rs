@@ -153,6 +153,12 @@ impl Fleet {
             .map(|(l, m)| (*l, m))
     }
 
+    /// The processes of this name that may have died.
+    pub(crate) fn suspects_named(&self, name: &str) -> Vec<ProcessId> {
+        let named = self.suspicions.iter().filter(|(_, suspicion)| suspicion.name == name);
+        named.map(|(process, _)| *process).collect()
+    }
+
     /// The alias is checked so that what was said under an older START does not count.
     pub(crate) fn speaker(&mut self, link: LinkId, alias: Alias) -> Option<&mut Member> {
         self.members.get_mut(&link).filter(|member| member.alias == alias)

@@ -126,13 +126,7 @@ impl Ventilator {
     /// death from outside: a pod deleted, a node lost.
     pub fn handle_worker_exit(&mut self, now: Instant, name: &str, counts: bool) {
         self.step(now);
-        let named: Vec<ProcessId> = self
-            .fleet
-            .suspicions
-            .iter()
-            .filter(|(_, s)| s.name == name)
-            .map(|(process, _)| *process)
-            .collect();
+        let named = self.fleet.suspects_named(name);
         if named.is_empty() {
             self.losses.exited.insert(name.to_owned(), counts);
         }
@@ -150,13 +144,7 @@ impl Ventilator {
         {
             self.let_go(number);
         }
-        let older: Vec<ProcessId> = self
-            .fleet
-            .suspicions
-            .iter()
-            .filter(|(_, s)| s.name == name)
-            .map(|(process, _)| *process)
-            .collect();
+        let older = self.fleet.suspects_named(name);
         for process in older {
             self.confirm(process, true);
         }

@@ -216,17 +216,7 @@ pub(super) fn count(kind: Kind, what: &'static str, found: usize, least: usize, 
 }
 
 pub(super) fn length(kind: Kind, field: &'static str, found: u32, most: u64) -> Result<(), WireError> {
-    let found = u64::from(found);
-    if found > most {
-        Err(WireError::TooLong {
-            kind,
-            field,
-            found,
-            most,
-        })
-    } else {
-        Ok(())
-    }
+    at_most(kind, field, u64::from(found), most)
 }
 
 pub(super) fn payload(kind: Kind, found: usize, declared: u64) -> Result<(), WireError> {
@@ -238,7 +228,10 @@ pub(super) fn payload(kind: Kind, found: usize, declared: u64) -> Result<(), Wir
 }
 
 fn text(kind: Kind, field: &'static str, text: &str) -> Result<(), WireError> {
-    let (found, most) = (text.len() as u64, MAX_NAME as u64);
+    at_most(kind, field, text.len() as u64, MAX_NAME as u64)
+}
+
+fn at_most(kind: Kind, field: &'static str, found: u64, most: u64) -> Result<(), WireError> {
     if found > most {
         Err(WireError::TooLong {
             kind,

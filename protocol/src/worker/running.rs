@@ -154,7 +154,7 @@ impl Worker {
         });
     }
 
-    pub(super) fn take_pong(&mut self, _now: Instant, link: LinkId, nonce: u64) {
+    pub(super) fn take_pong(&mut self, link: LinkId, nonce: u64) {
         let Some(Alone::Announced {
             uid,
             link: asked,

@@ -36,7 +36,7 @@ impl Worker {
             Message::Held(held) if !held.answer => self.take_held(door, &held),
             Message::Cancel(cancel) => self.take_cancel(door, &cancel),
             Message::Done(_) => self.take_done(door),
-            Message::Pong(pong) => self.take_pong(now, link, pong.nonce),
+            Message::Pong(pong) => self.take_pong(link, pong.nonce),
             Message::Ping(_) => {}
             other => self
                 .sessions
