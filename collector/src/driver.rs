@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use harmony_log::disk::{Disk, RealDisk};
+use harmony_log::read_back::{self, ReadBack};
+use harmony_log::{Log, LogConfig, LogError, Placed, Position, Rebuild, Syncer};
 use harmony_protocol::Identity;
 use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
@@ -15,11 +18,6 @@ use harmony_transport::{EVENTS_AT_ONCE, Endpoint, Event, Events, Transport, Tran
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
-
-use crate::log::disk::{Disk, RealDisk};
-use crate::log::{Log, LogConfig, LogError, Placed, Position, Syncer};
-use crate::read_back::{self, ReadBack};
-use crate::replay::Rebuild;
 
 /// How a collector is started.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! The files that a batch leaves: results and failures in number order, and a log of all recorded attempts.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,16 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use harmony_protocol::collector::{Outcomes, Record};
+use harmony_log::{Cursor, LogError, LogReader};
+use harmony_protocol::collector::Record;
 use harmony_protocol::wire::{OutcomeCode, ResultEntry};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::log::{Location, LogError, LogReader};
-
-/// Decoded records kept at hand: numbers in order come from as many records as there are workers and slots at once.
-const RECORDS_KEPT: usize = 128;
 /// Bytes gathered before a file is written to.
 const BUFFER: usize = 1 << 20;
 
@@ -200,80 +195,5 @@ fn failure(path: &Path, source: io::Error) -> ExportError {
     ExportError::Write {
         path: path.display().to_string(),
         source,
-    }
-}
-
-/// A record with the place of each entry's bytes.
-struct Decoded {
-    place: (u32, u64),
-    outcomes: Outcomes,
-    /// Where the output of each entry begins.
-    starts: Vec<usize>,
-}
-
-/// Finds outcomes by location and decodes each record once, as long as numbers ascend.
-pub struct Cursor<'a> {
-    reader: &'a LogReader,
-    kept: VecDeque<Decoded>,
-}
-
-impl<'a> Cursor<'a> {
-    /// A cursor that has read nothing yet.
-    pub fn new(reader: &'a LogReader) -> Self {
-        Self {
-            reader,
-            kept: VecDeque::new(),
-        }
-    }
-
-    /// The entry, the output and the log tail at a location; `None` if the record holds no outcomes.
-    pub fn outcome(&mut self, location: Location) -> Result<Option<(ResultEntry, Bytes, Bytes)>, LogError> {
-        let place = location.place();
-        let kept = self.kept.iter().position(|decoded| decoded.place == place);
-        let index = match kept {
-            Some(index) => index,
-            None if self.decode(location)? => 0,
-            None => return Ok(None),
-        };
-        Ok(self
-            .kept
-            .get(index)
-            .and_then(|decoded| decoded.entry(location.entry as usize)))
-    }
-
-    fn decode(&mut self, location: Location) -> Result<bool, LogError> {
-        let Ok(Record::Outcomes(outcomes)) = Record::decode(&self.reader.read(location)?) else {
-            return Ok(false);
-        };
-        let mut at = 0;
-        let starts = outcomes.results.entries.iter().map(|entry| {
-            let start = at;
-            at += entry.output as usize + entry.log as usize;
-            start
-        });
-        let starts = starts.collect();
-        self.kept.push_front(Decoded {
-            place: location.place(),
-            outcomes,
-            starts,
-        });
-        self.kept.truncate(RECORDS_KEPT);
-        Ok(true)
-    }
-}
-
-impl Decoded {
-    fn entry(&self, position: usize) -> Option<(ResultEntry, Bytes, Bytes)> {
-        let results = &self.outcomes.results;
-        let (entry, start) = (*results.entries.get(position)?, *self.starts.get(position)?);
-        let middle = start + entry.output as usize;
-        let end = middle + entry.log as usize;
-        (end <= results.bytes.len()).then(|| {
-            (
-                entry,
-                results.bytes.slice(start..middle),
-                results.bytes.slice(middle..end),
-            )
-        })
     }
 }

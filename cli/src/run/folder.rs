@@ -8,9 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harmony_api::ValidatedBatch;
-use harmony_collector::log::LogError;
-use harmony_collector::log::{Log, LogReader};
 use harmony_collector::{log_dir, open_log};
+use harmony_log::{Log, LogError, LogReader};
 use harmony_protocol::collector::BatchState;
 use harmony_protocol::ids::BatchUid;
 use serde::{Deserialize, Serialize};

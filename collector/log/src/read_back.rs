@@ -1,0 +1,76 @@
+//! Reading records back: all of them before a batch is called complete, one of them when a duplicate comes in.
+
+use bytes::Bytes;
+use harmony_protocol::collector::{Outcomes, Record};
+use harmony_protocol::set::NumberSet;
+use harmony_protocol::wire::{OutcomeCode, ResultEntry, Span};
+
+use crate::{Cursor, LogError, LogReader, Placed};
+
+/// What reading a log back found.
+#[derive(Debug, Default)]
+pub struct ReadBack {
+    /// Settled numbers that have no whole record.
+    pub damaged: Vec<Span>,
+    /// The sum of the CRC-32C of every settled number's outcome: it does not depend on the order of recording.
+    pub digest: u32,
+}
+
+/// Reads every record back, checks it, and compares with what should be settled.
+pub fn read_back(reader: &LogReader, settled: &NumberSet) -> Result<ReadBack, LogError> {
+    let mut seen = NumberSet::new();
+    let mut digest = 0_u32;
+    reader.verify(|record, placed| {
+        // Borrowing would be enough, but the codec's slices are counted.
+        if let Ok(Record::Outcomes(outcomes)) = Record::decode(&Bytes::copy_from_slice(record)) {
+            digest = digest.wrapping_add(digest_of(&outcomes, placed));
+            seen.extend(
+                placed
+                    .iter()
+                    .map(|run| (run.number, run.number + u64::from(run.count) - 1)),
+            );
+        }
+    })?;
+    let damaged = settled
+        .spans()
+        .flat_map(|(first, last)| seen.missing_within(first, last))
+        .collect();
+    Ok(ReadBack { damaged, digest })
+}
+
+fn digest_of(outcomes: &Outcomes, placed: &[Placed]) -> u32 {
+    let mut runs = placed.iter().map(|run| run.entry..run.entry + run.count).peekable();
+    let mut sum = 0_u32;
+    let mut output_at = 0;
+    for (position, entry) in (0_u32..).zip(&outcomes.results.entries) {
+        let output_end = output_at + entry.output as usize;
+        while runs.next_if(|run| run.end <= position).is_some() {}
+        if runs.peek().is_some_and(|run| run.contains(&position)) {
+            let output = outcomes.results.bytes.get(output_at..output_end).unwrap_or_default();
+            sum = sum.wrapping_add(digest_of_entry(entry, output));
+        }
+        output_at = output_end + entry.log as usize;
+    }
+    sum
+}
+
+fn digest_of_entry(entry: &ResultEntry, output: &[u8]) -> u32 {
+    let mut head = [0; 17];
+    let (number, rest) = head.split_at_mut(8);
+    let (attempt, rest) = rest.split_at_mut(4);
+    let (outcome, code) = rest.split_at_mut(1);
+    number.copy_from_slice(&entry.number.to_be_bytes());
+    attempt.copy_from_slice(&entry.attempt.to_be_bytes());
+    outcome.copy_from_slice(&[entry.outcome as u8]);
+    code.copy_from_slice(&entry.code.to_be_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&head), output)
+}
+
+/// Whether the recorded success of a number has other bytes than a duplicate.
+pub fn differs(reader: &LogReader, number: u64, duplicate: &[u8]) -> Result<bool, LogError> {
+    let Some(location) = reader.find(number)? else {
+        return Ok(false);
+    };
+    let recorded = Cursor::new(reader).outcome(location)?;
+    Ok(recorded.is_some_and(|(entry, output, _)| entry.outcome == OutcomeCode::Succeeded && output != duplicate))
+}

@@ -1,0 +1,126 @@
+//! Reading everything back before it is called complete.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::frame::Placed;
+use crate::index::{Run, RunIndex};
+use crate::scan::Frame;
+use crate::{LogError, LogReader};
+
+/// What the disk has lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Regions of segments that hold no whole record.
+    pub regions: u64,
+    /// Bytes of these regions.
+    pub bytes: u64,
+    /// Records that are missing, as far as the sequence tells.
+    pub records: u64,
+}
+
+impl Damage {
+    /// Whether nothing was found.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn add(&mut self, regions: &[Range<u64>], records: u64) {
+        self.regions += regions.len() as u64;
+        self.bytes += regions.iter().map(|region| region.end - region.start).sum::<u64>();
+        self.records += records;
+    }
+}
+
+/// The numbers of records that a later segment settled again, by segment and offset.
+type Shadowed = HashMap<u32, HashMap<u64, Vec<Range<u64>>>>;
+
+impl LogReader {
+    /// Reads every record back from the disk and checks it. `each` is given the whole ones in the order of the log,
+    /// with the numbers for which they count: every number comes at most once. A number that does not come has no
+    /// whole record and must run again. Where damage is found the index is mended, so that nothing points there;
+    /// a number that an older record has settled as well comes again at the next verification. The damage itself
+    /// stays on the disk and is counted each time, also when its numbers have long been settled anew.
+    pub fn verify(&self, mut each: impl FnMut(&[u8], &[Placed])) -> Result<Damage, LogError> {
+        let shadowed = self.shadowed()?;
+        let segments = self.shared.read().segments();
+        let mut damage = Damage::default();
+        let mut sequence = 0;
+        for (number, _) in segments {
+            // The index may know more than the scan will see, never less.
+            let mut scanner = self.shared.scan(number)?;
+            let mut index = self.runs_of(number)?;
+            for (offset, ranges) in shadowed.get(&number).into_iter().flatten() {
+                for range in ranges {
+                    index.remove(*offset, range);
+                }
+            }
+            damage.records += scanner.sequence().saturating_sub(sequence);
+            let mut counting = Vec::new();
+            while let Some(frame) = scanner.next()? {
+                counting.clear();
+                counted(&index, &frame, &mut counting);
+                each(frame.payload, &counting);
+            }
+            sequence = scanner.sequence();
+            damage.add(&scanner.damage, scanner.lost);
+            if !scanner.damage.is_empty() {
+                self.mend(number, &scanner.damage)?;
+            }
+        }
+        Ok(damage)
+    }
+
+    fn shadowed(&self) -> Result<Shadowed, LogError> {
+        let mut shadowed = Shadowed::new();
+        let mut walk = self.in_order(0);
+        while walk.next_run()?.is_some() {
+            for (segment, offset, numbers) in walk.shadowed.drain(..) {
+                shadowed
+                    .entry(segment)
+                    .or_default()
+                    .entry(offset)
+                    .or_default()
+                    .push(numbers);
+            }
+        }
+        Ok(shadowed)
+    }
+
+    fn runs_of(&self, segment: u32) -> Result<RunIndex, LogError> {
+        {
+            let catalog = self.shared.read();
+            if catalog.active.number == segment {
+                return Ok(catalog.active.index.clone());
+            }
+        }
+        self.shared.with_index(segment, super::index_file::IndexFile::all)
+    }
+
+    /// Takes what lies in these regions out of the index.
+    fn mend(&self, segment: u32, regions: &[Range<u64>]) -> Result<(), LogError> {
+        {
+            let mut catalog = self.shared.write();
+            if catalog.active.number == segment {
+                let lost = |run: &Run| regions.iter().any(|region| region.contains(&run.offset));
+                catalog.active.index.retain(|run| !lost(run));
+                return Ok(());
+            }
+        }
+        self.shared.rebuild(segment)
+    }
+}
+
+/// The parts of a record's runs for which the index names this very entry.
+fn counted(index: &RunIndex, frame: &Frame<'_>, counting: &mut Vec<Placed>) {
+    for placed in frame.placed {
+        let mine = Run {
+            placed: *placed,
+            offset: frame.offset,
+        };
+        let named = index.from(placed.number).take_while(|run| run.number() < placed.end());
+        let parts = named.filter_map(|run| run.from(placed.number)?.before(placed.end()));
+        let here = parts.filter(|part| part.offset == mine.offset && part.placed.entry == mine.entry(part.number()));
+        counting.extend(here.map(|part| part.placed));
+    }
+}
