@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::ids::LinkId;
 use crate::limits::{REDIAL_FIRST, REDIAL_MOST};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Target {
     endpoint: String,
     stage: Stage,
@@ -14,14 +14,14 @@ struct Target {
     failures: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Waiting(Instant),
     Linked(LinkId),
 }
 
 /// The endpoints that a machine wants a link to, under a key of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dialler<K> {
     targets: BTreeMap<K, Target>,
     links: BTreeMap<LinkId, K>,

@@ -53,7 +53,7 @@ pub enum LinkOutput {
 }
 
 /// What a message means to the machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Received {
     /// Nothing more is to be done.
     Nothing,
@@ -63,7 +63,7 @@ pub(crate) enum Received {
     Message(Alias, Message),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     hello: Option<Hello>,
     opened: Instant,
@@ -85,7 +85,7 @@ impl Session {
 }
 
 /// All links of a machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     identity: Identity,
     links: BTreeMap<LinkId, Session>,

@@ -7,7 +7,7 @@ use crate::limits::ALLOWANCE_LEAST;
 
 /// Half of the memory is shared evenly; the other half is a reserve that one link at a time gets for an outcome larger
 /// than its share, in turn.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Allowances {
     memory: u64,
     /// Links of workers, with the allowance last told to each.

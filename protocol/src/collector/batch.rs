@@ -16,7 +16,7 @@ use crate::wire::{
 };
 
 /// A ventilator that started this batch on a link.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) alias: Alias,
     /// Its STATE has left, so that it may get reports.
@@ -24,7 +24,7 @@ pub(crate) struct Client {
 }
 
 /// One batch whose log is open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) state: BatchState,
     pub(crate) log_id: LogId,
@@ -41,7 +41,7 @@ pub(crate) struct Batch {
 }
 
 /// A duplicate whose bytes are to be compared with what is recorded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Duplicate {
     pub(crate) number: u64,
     pub(crate) output: Bytes,

@@ -11,7 +11,7 @@ use crate::limits::{CHECKPOINT_BYTES, COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAU
 use crate::wire::{Message, Retry, Span, State};
 
 /// What may be said once everything appended before it is durable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Ack {
         link: LinkId,
@@ -36,7 +36,7 @@ pub(crate) enum Effect {
 }
 
 /// What changed, for REPORT.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Delta {
     pub(crate) succeeded: Vec<Span>,
     pub(crate) failed: Vec<Span>,
@@ -56,7 +56,7 @@ impl Delta {
 }
 
 /// What the log is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Write {
     Append {
         sequence: u64,
@@ -68,7 +68,7 @@ pub(crate) enum Write {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     sequence: u64,
     pieces: Vec<Bytes>,
@@ -77,7 +77,7 @@ struct Pending {
 }
 
 /// The records of one batch on their way to the disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Commit {
     /// The sequence of the newest record; records are counted from 1 since the log was opened.
     newest: u64,

@@ -52,7 +52,7 @@ impl Config {
 }
 
 /// What the driver is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// Something on a link.
     Link(LinkOutput),
@@ -107,7 +107,7 @@ pub enum Output {
 }
 
 /// The answer to [`Output::Open`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Opened {
     /// The log is open.
     Batch {
@@ -123,20 +123,20 @@ pub enum Opened {
 }
 
 /// What waits for a log to open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Request {
     Start(LinkId, Alias, Box<Start>),
     Bind(LinkId, Alias),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Slot {
     Opening { create: bool, requests: Vec<Request> },
     Open(Box<Batch>),
 }
 
 /// What an alias stands for on a link.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Use {
     Client(BatchUid),
     Worker { uid: BatchUid, received: u64, acked: u64 },
@@ -154,7 +154,7 @@ pub struct Dropped {
 }
 
 /// The collector machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Collector {
     config: Config,
     sessions: Sessions,

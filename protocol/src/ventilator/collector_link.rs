@@ -36,7 +36,7 @@ enum EndStage {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct CollectorLink {
     pub(super) link: Option<LinkId>,
     alias: Alias,
@@ -52,7 +52,7 @@ pub(super) struct CollectorLink {
 }
 
 /// STATE, as far as its pieces are in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Snapshot {
     log_id: Option<LogId>,
     epoch: Epoch,

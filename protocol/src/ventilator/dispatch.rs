@@ -13,7 +13,7 @@ use crate::wire::{Loss, Message, TaskEntry, Tasks};
 use super::Payloads;
 
 /// A takeover that has not heard from all workers yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Locate {
     /// It waits no longer than that, once the collector has answered: before, no worker can be asked.
     pub(super) until: Option<Instant>,

@@ -21,7 +21,7 @@ pub(crate) enum Stage {
 }
 
 /// A worker with a link.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) process_id: ProcessId,
@@ -128,7 +128,7 @@ impl Member {
 }
 
 /// A worker process whose link closed without BYE: perhaps it died.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Suspicion {
     pub(crate) name: String,
     pub(crate) since: Instant,
@@ -138,7 +138,7 @@ pub(crate) struct Suspicion {
 }
 
 /// All workers with a link, and those that may have died.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fleet {
     pub(crate) members: BTreeMap<LinkId, Member>,
     pub(crate) suspicions: BTreeMap<ProcessId, Suspicion>,

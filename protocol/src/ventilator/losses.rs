@@ -11,7 +11,7 @@ use crate::limits::{GONE_AFTER, HELD_MOST, LOSSES_KEPT, RANGES_PER_PIECE, RETURN
 use crate::wire::{Holding, Loss, Lost, Span};
 
 /// Numbers that still stand as in flight on a link, and go back to work soon unless a REPORT settles them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Returning {
     link: LinkId,
     due: Instant,
@@ -22,7 +22,7 @@ struct Returning {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
     returning: Vec<Returning>,
     /// Numbers that ran alone on a worker that may have died of them, with their attempt.

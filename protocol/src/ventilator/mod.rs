@@ -59,7 +59,7 @@ pub trait Payloads {
 }
 
 /// What the driver is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// Something on a link.
     Link(LinkOutput),
@@ -168,7 +168,7 @@ enum Peer {
 }
 
 /// The ventilator machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ventilator {
     config: Config,
     sessions: Sessions,

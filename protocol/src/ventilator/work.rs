@@ -17,7 +17,7 @@ pub(crate) struct Todo {
 }
 
 /// Numbers that are neither settled nor in flight.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
     todo: SpanMap<Todo>,
     /// Like `todo`, for numbers that were in flight at too many deaths.

@@ -11,7 +11,7 @@ use crate::ids::{Alias, Attempt, Epoch, InstanceId, LinkId};
 use crate::wire::{Holding, OutcomeCode, ResultEntry, Span, Start, Work};
 
 /// Whether the executor can run.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Preparing,
     /// The executor takes this many tasks at once.
@@ -70,7 +70,7 @@ impl Hasher for NumberHasher {
 }
 
 /// The link to the collector, as one batch sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Uplink {
     /// No link; since when.
     None(Instant),
@@ -81,7 +81,7 @@ pub(crate) enum Uplink {
 }
 
 /// One batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) epoch: Epoch,
     pub(crate) instance: InstanceId,

@@ -9,7 +9,7 @@ use crate::wire::{Credit, Want};
 /// A ventilator's START on one link.
 pub(crate) type Door = (LinkId, Alias);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Account {
     serial: u32,
     /// What the last WANT asked for and was not granted yet.
@@ -23,7 +23,7 @@ struct Account {
 }
 
 /// The accounts of all ventilators. Granted is only room that no ventilator holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Credits {
     accounts: BTreeMap<Door, Account>,
     /// Where the next round of grants begins, so that nobody is always last.

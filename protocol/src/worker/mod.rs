@@ -89,7 +89,7 @@ impl Finished {
 }
 
 /// What the driver is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// Something on a link.
     Link(LinkOutput),
@@ -128,7 +128,7 @@ pub enum Output {
 }
 
 /// A task that is to run alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Alone {
     /// The ventilator was told and has not confirmed yet.
     Announced {
@@ -142,7 +142,7 @@ enum Alone {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CollectorLink {
     /// Bytes of unacked outcomes that may be under way, and that are.
     allowance: u64,
@@ -159,7 +159,7 @@ struct Drain {
 }
 
 /// The worker machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Worker {
     slots: u32,
     sessions: Sessions,

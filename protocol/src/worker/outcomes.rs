@@ -14,7 +14,7 @@ use crate::wire::{ResultEntry, Results};
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Unacked outcomes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Outcomes {
     /// Not yet in a message.
     fresh: VecDeque<Finished>,

@@ -8,7 +8,7 @@ use crate::limits::{CREDIT_AHEAD, QUEUE_TASKS};
 const WINDOW: Duration = Duration::from_millis(10);
 
 /// The number of unfinished tasks a worker wants to hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pace {
     least: u64,
     target: u64,
