@@ -242,6 +242,7 @@ impl Driver {
                     }
                 }
                 Output::ReadBack { uid } => self.read_back(uid),
+                Output::Close { uid } => drop(self.logs.remove(&uid)),
                 Output::Compare { uid, number, output } => self.compare(uid, number, output),
             }
         }

@@ -22,6 +22,8 @@ pub const END_AGAIN: Duration = Duration::from_secs(5);
 pub const UNBOUND_AFTER: Duration = Duration::from_secs(10);
 /// Without a ventilator, and with the collector out of reach, a worker keeps outcomes for this long.
 pub const KEEP_OUTCOMES: Duration = Duration::from_mins(10);
+/// Without a ventilator and without outcomes for this long, the collector unloads a batch from memory; its log stays.
+pub const UNLOAD_AFTER: Duration = Duration::from_mins(10);
 /// First and longest pause between two dials of one address; it doubles in between, with jitter.
 pub const REDIAL_FIRST: Duration = Duration::from_millis(20);
 /// See [`REDIAL_FIRST`].

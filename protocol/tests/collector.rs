@@ -2,15 +2,19 @@
 
 #![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output};
-use harmony_protocol::ids::{BatchUid, LinkId, LogId, ProcessId};
-use harmony_protocol::wire::{Bind, Hello, Message, RefusedCode, Role, decode, encode};
+use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
+use harmony_protocol::limits::{COMMIT_WITHIN, UNLOAD_AFTER};
+use harmony_protocol::wire::{
+    Bind, End, Hello, Message, OutcomeCode, Policy, RefusedCode, ResultEntry, Results, Role, Start, decode, encode,
+};
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
 
 const UID: BatchUid = BatchUid(Uuid::from_u128(1));
+const OTHER: BatchUid = BatchUid(Uuid::from_u128(4));
 
 /// A collector, and the time.
 struct Stage {
@@ -69,6 +73,139 @@ impl Stage {
         sent.map(|frames| decode(&frames).expect("machines send what can be read").1)
             .collect()
     }
+
+    /// Serves the disk until nothing more is asked of it, and returns all outputs.
+    fn settle(&mut self) -> Vec<Output> {
+        let mut all = Vec::new();
+        loop {
+            let outputs = self.outputs();
+            if outputs.is_empty() {
+                return all;
+            }
+            for output in &outputs {
+                match output {
+                    Output::Open { uid, .. } => self.machine.handle_opened(self.now, *uid, opened()),
+                    Output::Append { .. } => self.now += COMMIT_WITHIN,
+                    Output::Sync { uid, sequence } => self.machine.handle_synced(self.now, *uid, *sequence),
+                    _ => {}
+                }
+            }
+            all.extend(outputs);
+        }
+    }
+
+    /// A ventilator that has started a batch of so many tasks.
+    fn client(&mut self, n: u64, uid: BatchUid, completions: u64) -> LinkId {
+        let link = self.link(n, Role::Ventilator);
+        let start = Start {
+            uid,
+            name: "batch".into(),
+            epoch: 1,
+            instance: InstanceId(Uuid::from_u128(5)),
+            completions: Some(completions),
+            policy: Some(Policy {
+                backoff_limit_per_index: 0,
+                max_bytes_per_task: 1,
+            }),
+            work: None,
+        };
+        self.tell(link, 1, &Message::Start(Box::new(start)));
+        self.settle();
+        link
+    }
+}
+
+fn opened() -> Opened {
+    Opened::Batch {
+        state: Box::new(BatchState::default()),
+        log_id: LogId(Uuid::from_u128(3)),
+    }
+}
+
+fn success(sequence: u64, number: u64) -> Message {
+    let entry = ResultEntry {
+        number,
+        attempt: 1,
+        outcome: OutcomeCode::Succeeded,
+        code: 0,
+        start_micros: 0,
+        duration_micros: 0,
+        output: 0,
+        log: 0,
+    };
+    Message::Results(Results {
+        sequence,
+        entries: vec![entry],
+        ..Results::default()
+    })
+}
+
+#[test]
+fn a_batch_that_nobody_uses_is_unloaded_and_comes_back() {
+    let mut stage = Stage::new();
+    let client = stage.client(1, UID, 10);
+    let worker = stage.link(2, Role::Worker);
+    stage.tell(worker, 1, &Message::Bind(Bind { uid: UID }));
+    stage.tell(worker, 1, &success(1, 3));
+    stage.settle();
+    stage.machine.handle_link_closed(stage.now, client);
+    stage.settle();
+    let due = stage.machine.poll_timeout().expect("heartbeats");
+    assert!(due < stage.now + UNLOAD_AFTER, "the worker's link still has heartbeats");
+    stage.now += UNLOAD_AFTER - Duration::from_secs(1);
+    stage.machine.handle_timeout(stage.now);
+    assert!(stage.machine.batch(UID).is_some(), "it is too early");
+    stage.now += Duration::from_secs(1);
+    stage.machine.handle_timeout(stage.now);
+    assert!(stage.machine.batch(UID).is_none());
+    let outputs = stage.outputs();
+    assert!(
+        outputs
+            .iter()
+            .any(|output| matches!(output, Output::Close { uid } if *uid == UID)),
+        "{outputs:?}"
+    );
+    // The worker does not know: it is refused, and what it has is kept until it has bound anew.
+    stage.tell(worker, 1, &success(2, 4));
+    let said = stage.said(worker);
+    assert!(
+        matches!(&said[..], [Message::Refused(refused)] if refused.code == RefusedCode::NotStarted),
+        "{said:?}"
+    );
+    stage.tell(worker, 2, &Message::Bind(Bind { uid: UID }));
+    let outputs = stage.outputs();
+    assert!(
+        matches!(&outputs[..], [Output::Open { uid, create: false }] if *uid == UID),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn one_batch_is_read_back_at_a_time() {
+    let mut stage = Stage::new();
+    let clients = [(UID, stage.client(1, UID, 1)), (OTHER, stage.client(2, OTHER, 1))];
+    let worker = stage.link(3, Role::Worker);
+    for (alias, (uid, client)) in (1..).zip(clients) {
+        stage.tell(worker, alias, &Message::Bind(Bind { uid }));
+        stage.tell(worker, alias, &success(1, 0));
+        let end = End {
+            epoch: 1,
+            completions: 1,
+        };
+        stage.tell(client, 1, &Message::End(end));
+    }
+    let reads = |outputs: Vec<Output>| -> Vec<BatchUid> {
+        let reads = outputs.into_iter().filter_map(|output| match output {
+            Output::ReadBack { uid } => Some(uid),
+            _ => None,
+        });
+        reads.collect()
+    };
+    let outputs = stage.settle();
+    assert_eq!(reads(outputs), [UID], "the other one waits");
+    stage.machine.handle_read_back(stage.now, UID, Vec::new(), 0);
+    let outputs = stage.settle();
+    assert_eq!(reads(outputs), [OTHER]);
 }
 
 #[test]
@@ -76,11 +213,7 @@ fn a_log_without_a_claim_takes_no_outcomes() {
     let mut stage = Stage::new();
     let worker = stage.link(1, Role::Worker);
     stage.tell(worker, 1, &Message::Bind(Bind { uid: UID }));
-    let opened = Opened::Batch {
-        state: Box::new(BatchState::default()),
-        log_id: LogId(Uuid::from_u128(3)),
-    };
-    stage.machine.handle_opened(stage.now, UID, opened);
+    stage.machine.handle_opened(stage.now, UID, opened());
     let said = stage.said(worker);
     assert!(
         said.iter()

@@ -138,6 +138,7 @@ impl CollectorHost {
                 } => self.append(context, uid, sequence, &pieces),
                 Output::Sync { uid, sequence } => self.sync(context, uid, sequence),
                 Output::Checkpoint { .. } => {}
+                Output::Close { uid } => drop(self.open.remove(&uid)),
                 Output::ReadBack { uid } => {
                     let time = context.between(Duration::ZERO, Duration::from_millis(100));
                     context.after(time, Input::ReadBack(uid));

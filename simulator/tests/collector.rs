@@ -9,6 +9,8 @@ mod stage;
 
 use std::time::Duration;
 
+use harmony_protocol::limits::UNLOAD_AFTER;
+use harmony_simulator::world::World;
 use stage::{LONG, attempts, settings, succeeded, world};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,4 +44,22 @@ fn a_lost_disk_costs_executions_but_no_number() {
     world.lose_disk();
     world.start_named("collector");
     world.run();
+}
+
+#[test]
+fn a_batch_left_alone_is_unloaded_and_goes_on_where_it_was() {
+    let mut world = world(settings(100, 2));
+    world.run_until(LONG, |world| succeeded(world) >= 20);
+    world.kill_named("ventilator-0");
+    // What is queued at the workers is still recorded, then all of them forget the batch.
+    world.run_for(2 * UNLOAD_AFTER);
+    let recorded = world.durable(0).settled.len();
+    let sent = attempts(&world).len();
+    world.start_named("ventilator-0");
+    world.run_until(2 * UNLOAD_AFTER + LONG, World::all_ended);
+    assert_eq!(
+        attempts(&world).len(),
+        sent + 100 - recorded,
+        "what is recorded runs again"
+    );
 }

@@ -35,6 +35,8 @@ pub(crate) struct Batch {
     /// A ventilator said END.
     ended_sending: bool,
     pub(crate) reading_back: bool,
+    /// When outcomes came in, or a ventilator was there, for the last time.
+    pub(crate) used_at: Instant,
     pub(crate) duplicates: u64,
     pub(crate) differing: u64,
     pub(crate) out_of_range: u64,
@@ -61,6 +63,7 @@ impl Batch {
             waiting,
             ended_sending: false,
             reading_back: false,
+            used_at: now,
             duplicates: 0,
             differing: 0,
             out_of_range: 0,
@@ -127,6 +130,7 @@ impl Batch {
     /// Takes in the outcomes of one message: what settles or charges is recorded, the rest is counted. Returns
     /// duplicates that should be compared with what is recorded.
     pub(crate) fn take_results(&mut self, now: Instant, worker: &str, results: Results) -> Vec<Duplicate> {
+        self.used_at = now;
         if self.state.ended().is_some() {
             return Vec::new();
         }

@@ -10,6 +10,7 @@ mod opening;
 mod record;
 mod release;
 mod state;
+mod unloading;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -81,6 +82,11 @@ pub enum Output {
         /// The newest record.
         sequence: u64,
     },
+    /// Close the log of a batch: nobody asked for it for a while. All of it is durable. [`Output::Open`] may follow later.
+    Close {
+        /// The batch.
+        uid: BatchUid,
+    },
     /// Keep this state as of this record, once that is durable. May be dropped.
     Checkpoint {
         /// The batch.
@@ -139,7 +145,13 @@ enum Slot {
 #[derive(Clone, Debug)]
 enum Use {
     Client(BatchUid),
-    Worker { uid: BatchUid, received: u64, acked: u64 },
+    Worker {
+        uid: BatchUid,
+        received: u64,
+        acked: u64,
+    },
+    /// Its batch was unloaded. The alias stays taken: aliases are never reused on a link.
+    Unloaded,
 }
 
 /// What was refused or dropped, for metrics.
@@ -161,6 +173,8 @@ pub struct Collector {
     uses: BTreeMap<LinkId, BTreeMap<Alias, Use>>,
     slots: BTreeMap<BatchUid, Slot>,
     allowances: Allowances,
+    /// The batch whose records are being read back: one at a time, since each takes the whole disk.
+    reading_back: Option<BatchUid>,
     /// Duplicates being compared, and their bytes since there were none.
     comparing: usize,
     comparing_bytes: usize,
@@ -177,6 +191,7 @@ impl Collector {
             config,
             uses: BTreeMap::new(),
             slots: BTreeMap::new(),
+            reading_back: None,
             comparing: 0,
             comparing_bytes: 0,
             dropped: Dropped::default(),
@@ -201,6 +216,7 @@ impl Collector {
                 && let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
             {
                 batch.clients.remove(&link);
+                batch.used_at = now;
             }
         }
     }
@@ -387,6 +403,7 @@ impl Collector {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sessions.step(now);
         self.sessions.heartbeat(now, |_| Ping::default());
+        self.unload_unused(now);
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
@@ -395,7 +412,10 @@ impl Collector {
             Slot::Open(batch) => batch.commit.timeout(),
             Slot::Opening { .. } => None,
         });
-        commits.chain(self.sessions.timeout()).min()
+        commits
+            .chain(self.sessions.timeout())
+            .chain(self.unload_timeout())
+            .min()
     }
 
     /// What the driver is to do next. To be called until it returns `None`, after every input.

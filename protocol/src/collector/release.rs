@@ -46,6 +46,7 @@ impl Collector {
     /// The answer to [`Output::ReadBack`]: settled numbers whose record is damaged, and a digest over all records.
     pub fn handle_read_back(&mut self, now: Instant, uid: BatchUid, damaged: Vec<Span>, digest: u32) {
         self.sessions.step(now);
+        self.reading_back = self.reading_back.filter(|reading| *reading != uid);
         if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
             batch.take_read_back(now, damaged, digest);
         }
@@ -81,7 +82,8 @@ impl Collector {
                     Write::Sync { sequence } => Output::Sync { uid, sequence },
                 });
             }
-            if batch.wants_read_back() {
+            if self.reading_back.is_none() && batch.wants_read_back() {
+                self.reading_back = Some(uid);
                 batch.reading_back = true;
                 self.out.push_back(Output::ReadBack { uid });
             }
@@ -185,7 +187,7 @@ impl Collector {
             .flatten()
             .find_map(|(alias, used)| match used {
                 Use::Worker { acked, .. } => Some((*alias, *acked)),
-                Use::Client(_) => None,
+                Use::Client(_) | Use::Unloaded => None,
             });
         if let Some((alias, sequence)) = bound {
             self.send_ack(link, alias, sequence);

@@ -85,6 +85,8 @@ pub(crate) enum Uplink {
 pub(crate) struct Batch {
     pub(crate) epoch: Epoch,
     pub(crate) instance: InstanceId,
+    /// N, if a ventilator has said it.
+    pub(crate) completions: Option<u64>,
     pub(crate) work: Work,
     pub(crate) stage: Stage,
     /// The ventilators that started it here; true once STATE was sent.
@@ -108,6 +110,7 @@ impl Batch {
         Self {
             epoch: start.epoch,
             instance: start.instance,
+            completions: start.completions,
             work,
             stage: Stage::Preparing,
             doors: BTreeMap::new(),

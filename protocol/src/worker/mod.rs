@@ -158,6 +158,15 @@ struct Drain {
     stopped: bool,
 }
 
+/// What was refused or dropped, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Messages of a lower epoch.
+    pub stale_epoch: u64,
+    /// Tasks whose number is N or higher.
+    pub out_of_range: u64,
+}
+
 /// The worker machine.
 #[derive(Clone, Debug)]
 pub struct Worker {
@@ -175,7 +184,7 @@ pub struct Worker {
     drain: Option<Drain>,
     exited: bool,
     next_alias: Alias,
-    stale_epoch: u64,
+    dropped: Dropped,
     out: VecDeque<Output>,
 }
 
@@ -196,7 +205,7 @@ impl Worker {
             drain: None,
             exited: false,
             next_alias: 1,
-            stale_epoch: 0,
+            dropped: Dropped::default(),
             out: VecDeque::new(),
         }
     }
@@ -326,9 +335,9 @@ impl Worker {
         self.batches.values().map(|batch| batch.unfinished().0).sum()
     }
 
-    /// Messages of a lower epoch that were refused.
-    pub fn stale_epoch(&self) -> u64 {
-        self.stale_epoch
+    /// What was refused or dropped.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
     }
 
     /// Checks all invariants, for tests.

@@ -69,6 +69,10 @@ impl Worker {
                 }
             }
             (Message::Refused(_), Some(batch)) => {
+                // The collector discarded what was under way: it goes out again once it is bound anew.
+                if let Some(collector) = self.collectors.get_mut(&link) {
+                    collector.under_way = collector.under_way.saturating_sub(batch.outcomes.under_way());
+                }
                 batch.unbind(now, link);
                 batch.rebind = Some(now + jittered(&mut self.random, REDIAL_MOST));
             }

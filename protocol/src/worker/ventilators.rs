@@ -6,7 +6,7 @@ use super::batch::{Batch, Stage};
 use super::credit::Door;
 use super::{Output, Task, Worker};
 use crate::ids::{Alias, BatchUid, LinkId};
-use crate::limits::{MAX_BATCHES, RANGES_PER_PIECE};
+use crate::limits::{MAX_BATCHES, MAX_NUMBERS, RANGES_PER_PIECE};
 use crate::wire::{
     Cancel, Held, Message, Refused, RefusedCode, ReturnCause, Start, State, StateBody, Tasks, Want, WorkerState,
 };
@@ -58,7 +58,7 @@ impl Worker {
             return self.send_state(door, start.uid);
         }
         if start.epoch < known.0 || start.epoch == known.0 && start.instance != known.1 {
-            self.stale_epoch += 1;
+            self.dropped.stale_epoch += 1;
             return self.refuse(
                 door,
                 RefusedCode::Fenced,
@@ -110,6 +110,7 @@ impl Worker {
         let newer = start.epoch > batch.epoch;
         batch.epoch = start.epoch;
         batch.instance = start.instance;
+        batch.completions = start.completions.or(batch.completions);
         let older: Vec<Door> = batch.doors.keys().copied().collect();
         for old in older {
             self.close_door(now, old);
@@ -180,7 +181,7 @@ impl Worker {
             return self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
         };
         if tasks.epoch < batch.epoch || !batch.doors.get(&door).is_some_and(|open| *open) {
-            self.stale_epoch += 1;
+            self.dropped.stale_epoch += 1;
             let epoch = batch.epoch;
             return self.refuse(
                 door,
@@ -195,7 +196,12 @@ impl Worker {
         {
             return self.sessions.refuse(door.0, "more tasks than were granted");
         }
+        let completions = batch.completions.unwrap_or(MAX_NUMBERS);
         for (entry, payload) in tasks.pieces() {
+            if entry.number >= completions {
+                self.dropped.out_of_range += 1;
+                continue;
+            }
             batch.take(Task {
                 number: entry.number,
                 attempt: entry.attempt,
@@ -231,7 +237,7 @@ impl Worker {
         };
         let Some(batch) = self.batches.get(&uid) else { return };
         if cancel.epoch < batch.epoch {
-            self.stale_epoch += 1;
+            self.dropped.stale_epoch += 1;
             return;
         }
         let Some(spans) = &cancel.spans else {

@@ -1,0 +1,94 @@
+//! The worker machine, message by message.
+
+#![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, ProcessId};
+use harmony_protocol::wire::{Executor, Hello, Message, Role, Start, TaskEntry, Tasks, Want, Work, decode, encode};
+use harmony_protocol::worker::{Config, Output, Worker};
+use harmony_protocol::{Identity, LinkOutput, VERSIONS};
+use uuid::Uuid;
+
+fn identity(role: Role, id: u128) -> Identity {
+    Identity {
+        role,
+        name: format!("{role:?}"),
+        process_id: ProcessId(Uuid::from_u128(id)),
+        slots: Some(1),
+    }
+}
+
+fn start(uid: BatchUid, completions: u64) -> Start {
+    Start {
+        uid,
+        name: "batch".into(),
+        epoch: 1,
+        instance: InstanceId(Uuid::from_u128(5)),
+        completions: Some(completions),
+        policy: None,
+        work: Some(Work {
+            executor: Executor::Library,
+            collector: "collector".into(),
+            max_bytes_per_task: 1,
+            deadline_millis: None,
+        }),
+    }
+}
+
+fn tasks(numbers: &[u64]) -> Tasks {
+    let entries = numbers.iter().map(|number| TaskEntry {
+        number: *number,
+        attempt: 1,
+        length: 0,
+    });
+    Tasks {
+        epoch: 1,
+        alone: false,
+        backup: false,
+        entries: entries.collect(),
+        payloads: Bytes::new(),
+    }
+}
+
+#[test]
+fn numbers_beyond_the_batch_are_dropped_and_counted() {
+    let (now, uid, link) = (Instant::now(), BatchUid(Uuid::from_u128(1)), LinkId::accepted(1));
+    let mut worker = Worker::new(Config {
+        identity: identity(Role::Worker, 2),
+        slots: 1,
+        seed: 0,
+    });
+    let hello = Hello {
+        versions: VERSIONS,
+        role: Role::Ventilator,
+        name: "ventilator".into(),
+        process_id: ProcessId(Uuid::from_u128(3)),
+        slots: None,
+        max_payload: 1,
+        heartbeat_millis: 1_000,
+    };
+    worker.handle_link_opened(now, link);
+    worker.handle_message(now, link, &encode(0, &Message::Hello(hello)));
+    worker.handle_message(now, link, &encode(1, &Message::Start(Box::new(start(uid, 5)))));
+    worker.handle_prepared(now, uid, Ok(1));
+    let want = Want {
+        serial: 1,
+        backlog: 10,
+        tasks_sent: 0,
+        bytes_sent: 0,
+    };
+    worker.handle_message(now, link, &encode(1, &Message::Want(want)));
+    let outputs: Vec<_> = std::iter::from_fn(|| worker.poll_output(now)).collect();
+    let granted = outputs.iter().any(|output| {
+        let Output::Link(LinkOutput::Send { frames, .. }) = output else {
+            return false;
+        };
+        matches!(decode(frames), Ok((1, Message::Credit(credit))) if credit.tasks_granted >= 2)
+    });
+    assert!(granted, "{outputs:?}");
+    worker.handle_message(now, link, &encode(1, &Message::Tasks(tasks(&[4, 5]))));
+    assert_eq!((worker.unfinished(), worker.dropped().out_of_range), (1, 1));
+    worker.sanity_check();
+}
