@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output};
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
@@ -152,10 +152,11 @@ fn a_batch_that_nobody_uses_is_unloaded_and_comes_back() {
     stage.settle();
     let due = stage.machine.poll_timeout().expect("heartbeats");
     assert!(due < stage.now + UNLOAD_AFTER, "the worker's link still has heartbeats");
-    stage.now += UNLOAD_AFTER - Duration::from_secs(1);
+    let unused_since = stage.now;
+    stage.now += UNLOAD_AFTER / 2;
     stage.machine.handle_timeout(stage.now);
     assert!(stage.machine.batch(UID).is_some(), "it is too early");
-    stage.now += Duration::from_secs(1);
+    stage.now = unused_since + UNLOAD_AFTER;
     stage.machine.handle_timeout(stage.now);
     assert!(stage.machine.batch(UID).is_none());
     let outputs = stage.outputs();
