@@ -1,6 +1,6 @@
 //! The driver of the collector machine: it moves bytes between links, machine and logs, and decides nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use harmony_log::disk::{Disk, RealDisk};
 use harmony_log::read_back::{self, ReadBack};
-use harmony_log::{Log, LogConfig, LogError, Placed, Position, Rebuild, Syncer};
+use harmony_log::{Log, LogConfig, LogError, Position, Rebuild, Recorder, Recovery, Written};
 use harmony_protocol::Identity;
 use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
@@ -54,27 +54,18 @@ pub fn log_dir(dir: &Path, uid: BatchUid) -> PathBuf {
 }
 
 enum Report {
-    Opened(BatchUid, Box<Result<Option<(Log, Rebuild)>, LogError>>),
+    Opened(BatchUid, Box<Result<Option<harmony_log::Opened>, LogError>>),
     Synced(BatchUid, u64, Result<Position, LogError>),
     Checkpointed(Result<(), LogError>),
     ReadBack(BatchUid, Result<ReadBack, LogError>),
     Compared(BatchUid, bool),
 }
 
-struct OpenLog {
-    log: Log,
-    syncer: Syncer,
-    /// The record that is appended next. After a full disk, records that follow the refused one are refused too.
-    next: u64,
-    /// States to keep once their record is durable; the position is known once it was appended.
-    checkpoints: VecDeque<(u64, Option<Position>, Vec<u8>)>,
-}
-
 struct Driver {
     config: CollectorConfig,
     machine: Collector,
     transport: Transport,
-    logs: BTreeMap<BatchUid, OpenLog>,
+    logs: BTreeMap<BatchUid, Recorder>,
     /// Logs being opened; true if one is to be made in case there is none.
     opening: BTreeMap<BatchUid, bool>,
     reports: UnboundedSender<Report>,
@@ -170,7 +161,7 @@ impl Driver {
             Report::Opened(uid, opened) => self.take_opened(now, uid, *opened),
             Report::Synced(uid, sequence, Ok(_)) => {
                 self.machine.handle_synced(now, uid, sequence);
-                self.keep_checkpoints(uid, sequence);
+                self.keep_checkpoint(uid, sequence);
             }
             Report::Checkpointed(Err(error)) if !error.is_fatal() => tracing::warn!(%error, "no checkpoint was kept"),
             Report::Checkpointed(Ok(())) => {}
@@ -187,22 +178,19 @@ impl Driver {
         }
     }
 
-    fn take_opened(&mut self, now: Instant, uid: BatchUid, opened: Result<Option<(Log, Rebuild)>, LogError>) {
+    fn take_opened(&mut self, now: Instant, uid: BatchUid, opened: Result<Option<harmony_log::Opened>, LogError>) {
         let create = self.opening.remove(&uid).unwrap_or(false);
         let opened = match opened {
-            Ok(Some((log, rebuild))) => {
-                let (log_id, syncer) = (log.log_id(), log.syncer());
-                self.logs.insert(
-                    uid,
-                    OpenLog {
-                        log,
-                        syncer,
-                        next: 1,
-                        checkpoints: VecDeque::new(),
-                    },
-                );
+            Ok(Some(harmony_log::Opened {
+                recorder,
+                state,
+                recovery,
+            })) => {
+                warn_if_mended(uid, &recovery);
+                let log_id = recorder.log_id();
+                self.logs.insert(uid, recorder);
                 Opened::Batch {
-                    state: Box::new(rebuild.state),
+                    state: Box::new(state),
                     log_id,
                 }
             }
@@ -237,8 +225,8 @@ impl Driver {
                 } => self.append(now, uid, sequence, &pieces, &settled),
                 Output::Sync { uid, sequence } => self.sync(uid, sequence),
                 Output::Checkpoint { uid, sequence, state } => {
-                    if let Some(open) = self.logs.get_mut(&uid) {
-                        open.checkpoints.push_back((sequence, None, state));
+                    if let Some(recorder) = self.logs.get_mut(&uid) {
+                        recorder.offer_checkpoint(sequence, state);
                     }
                 }
                 Output::ReadBack { uid } => self.read_back(uid),
@@ -258,85 +246,59 @@ impl Driver {
         }
         self.opening.insert(uid, false);
         let (dir, reports) = (log_dir(&self.config.dir, uid), self.reports.clone());
-        let max_bytes = self.config.max_log_bytes;
+        let config = bounded(self.config.max_log_bytes);
         spawn_blocking(move || {
-            let absent = !create && !dir.is_dir();
-            let opened = if absent {
-                Ok(None)
-            } else {
-                open_log(&dir, uid, max_bytes).map(Some)
-            };
+            let opened = Recorder::open(Arc::new(RealDisk), &dir, uid, config, create);
             let _ = reports.send(Report::Opened(uid, Box::new(opened)));
         });
     }
 
     fn append(&mut self, now: Instant, uid: BatchUid, sequence: u64, pieces: &[Bytes], settled: &[Settled]) {
-        let Some(open) = self.logs.get_mut(&uid) else { return };
-        if sequence != open.next {
-            return self.machine.handle_disk_full(now, uid, sequence);
-        }
-        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
-        let placed: Vec<Placed> = settled
-            .iter()
-            .map(|run| Placed {
-                number: run.number,
-                count: run.count,
-                entry: run.entry,
-            })
-            .collect();
-        match open.log.append(&pieces, &placed) {
-            Ok(appended) => {
-                open.next += 1;
-                let waiting = open.checkpoints.iter_mut().find(|(of, ..)| *of == sequence);
-                if let Some((_, position, _)) = waiting {
-                    *position = Some(appended.position);
-                }
-            }
-            Err(error @ LogError::NoSpace { .. }) => {
+        let Some(recorder) = self.logs.get_mut(&uid) else {
+            return;
+        };
+        match recorder.append(sequence, pieces, settled) {
+            Ok(Written::Appended) => {}
+            Ok(Written::NoRoom(error)) => {
                 tracing::warn!(%error, "recording pauses until there is room");
                 self.machine.handle_disk_full(now, uid, sequence);
             }
+            Ok(Written::OutOfTurn) => self.machine.handle_disk_full(now, uid, sequence),
             Err(error) => self.failure = Some(error),
         }
     }
 
     fn sync(&self, uid: BatchUid, sequence: u64) {
-        let Some(open) = self.logs.get(&uid) else { return };
-        let (syncer, reports) = (open.syncer.clone(), self.reports.clone());
+        let Some(recorder) = self.logs.get(&uid) else { return };
+        let (syncer, reports) = (recorder.syncer(), self.reports.clone());
         spawn_blocking(move || {
             let synced = syncer.sync();
             let _ = reports.send(Report::Synced(uid, sequence, synced));
         });
     }
 
-    /// Keeps the newest state whose record is durable.
-    fn keep_checkpoints(&mut self, uid: BatchUid, synced: u64) {
-        let Some(open) = self.logs.get_mut(&uid) else { return };
-        let mut newest = None;
-        while let Some(checkpoint) = open.checkpoints.pop_front_if(|(sequence, ..)| *sequence <= synced) {
-            newest = Some(checkpoint);
-        }
-        if let Some((_, Some(position), state)) = newest {
-            let (syncer, reports) = (open.syncer.clone(), self.reports.clone());
+    fn keep_checkpoint(&mut self, uid: BatchUid, synced: u64) {
+        if let Some(checkpoint) = self.logs.get_mut(&uid).and_then(|recorder| recorder.synced(synced)) {
+            let reports = self.reports.clone();
             spawn_blocking(move || {
-                let _ = reports.send(Report::Checkpointed(syncer.checkpoint(position, &state)));
+                let _ = reports.send(Report::Checkpointed(checkpoint.write()));
             });
         }
     }
 
     fn read_back(&self, uid: BatchUid) {
-        let Some((open, state)) = self.logs.get(&uid).zip(self.machine.batch(uid)) else {
+        let Some((recorder, state)) = self.logs.get(&uid).zip(self.machine.batch(uid)) else {
             return;
         };
-        let (reader, settled, reports) = (open.log.reader(), state.settled().clone(), self.reports.clone());
+        let (reader, settled, reports) = (recorder.reader(), state.settled().clone(), self.reports.clone());
         spawn_blocking(move || {
             let _ = reports.send(Report::ReadBack(uid, read_back::read_back(&reader, &settled)));
         });
     }
 
     fn compare(&self, uid: BatchUid, number: u64, output: Bytes) {
-        let Some(open) = self.logs.get(&uid) else { return };
-        let (reader, reports) = (open.log.reader(), self.reports.clone());
+        let Some(recorder) = self.logs.get(&uid) else { return };
+        let (reader, reports) = (recorder.reader(), self.reports.clone());
         spawn_blocking(move || {
             // A record that cannot be read now is found by the read-back.
             let differs = read_back::differs(&reader, number, &output).unwrap_or(false);
@@ -349,21 +311,29 @@ impl Driver {
 
     /// Makes everything taken in durable.
     fn commit(&self) -> Result<(), LogError> {
-        self.logs.values().try_for_each(|open| open.syncer.sync().map(|_| ()))
+        let mut recorders = self.logs.values();
+        recorders.try_for_each(|recorder| recorder.syncer().sync().map(drop))
     }
 }
 
 /// Opens the log of a batch, or makes it, and rebuilds the state. `max_bytes` bounds what may be appended.
 pub fn open_log(dir: &Path, uid: BatchUid, max_bytes: Option<u64>) -> Result<(Log, Rebuild), LogError> {
     let mut rebuild = Rebuild::default();
-    let config = LogConfig {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (log, recovery) = Log::open(disk, dir, uid, bounded(max_bytes), &mut rebuild)?;
+    warn_if_mended(uid, &recovery);
+    Ok((log, rebuild))
+}
+
+fn bounded(max_bytes: Option<u64>) -> LogConfig {
+    LogConfig {
         max_bytes,
         ..LogConfig::default()
-    };
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (log, recovery) = Log::open(disk, dir, uid, config, &mut rebuild)?;
+    }
+}
+
+fn warn_if_mended(uid: BatchUid, recovery: &Recovery) {
     if !recovery.damage.is_none() || recovery.torn_bytes > 0 {
         tracing::warn!(batch = %uid, ?recovery, "the log was mended");
     }
-    Ok((log, rebuild))
 }
