@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use harmony_protocol::Identity;
 use harmony_protocol::collector::{Collector, Config, Opened, Output};
-use harmony_protocol::ids::{Alias, BatchUid, LinkId, ProcessId};
+use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::limits::RANGES_PER_PIECE;
-use harmony_protocol::wire::{self, Frames, Message, ResultEntry, Role};
+use harmony_protocol::wire::Role;
 
-use crate::checker::Checker;
 use crate::host::{Context, Input};
+use crate::observation::Observation;
 
 /// How the collector and its disk are set up.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +33,6 @@ pub struct CollectorHost {
     open: BTreeMap<BatchUid, usize>,
     /// Batches with records that found no room.
     behind: BTreeSet<BatchUid>,
-    starts: BTreeMap<(LinkId, Alias), BatchUid>,
-    /// RESULTS by sequence, to be compared with ACK.
-    received: BTreeMap<(LinkId, Alias), BTreeMap<u64, Vec<ResultEntry>>>,
 }
 
 impl CollectorHost {
@@ -56,8 +53,6 @@ impl CollectorHost {
             setup,
             open: BTreeMap::new(),
             behind: BTreeSet::new(),
-            starts: BTreeMap::new(),
-            received: BTreeMap::new(),
         }
     }
 
@@ -72,14 +67,12 @@ impl CollectorHost {
         match input {
             Input::Opened(link) => self.machine.handle_link_opened(now, link),
             Input::Closed(link) => self.machine.handle_link_closed(now, link),
-            Input::Message(link, frames) => {
-                self.note_received(link, &frames);
-                self.machine.handle_message(now, link, &frames);
-            }
+            Input::Message(link, packet) => self.machine.handle_message(now, link, &packet.frames),
             Input::Timer => self.machine.handle_timeout(now),
             Input::OpenLog(uid, create) => self.open_log(context, uid, create),
             Input::Synced(uid, sequence, count) => {
                 context.disk.log(uid).expect("an open log").sync(count);
+                context.observe(&Observation::Synced(uid));
                 self.machine.handle_synced(now, uid, sequence);
             }
             Input::DiskFull(uid, sequence) => self.machine.handle_disk_full(now, uid, sequence),
@@ -88,20 +81,10 @@ impl CollectorHost {
             other => panic!("not for a collector: {other:?}"),
         }
         self.drain(context);
-        self.machine.sanity_check();
-        self.maybe_checkpoint(context);
-    }
-
-    fn note_received(&mut self, link: LinkId, frames: &Frames) {
-        match wire::decode(frames) {
-            Ok((alias, Message::Start(start))) => drop(self.starts.insert((link, alias), start.uid)),
-            Ok((alias, Message::Bind(bind))) => drop(self.starts.insert((link, alias), bind.uid)),
-            Ok((alias, Message::Results(results))) => {
-                let received = self.received.entry((link, alias)).or_default();
-                received.insert(results.sequence, results.entries);
-            }
-            _ => {}
+        if context.sanity_checks {
+            self.machine.sanity_check();
         }
+        self.maybe_checkpoint(context);
     }
 
     fn open_log(&mut self, context: &mut Context<'_>, uid: BatchUid, create: bool) {
@@ -115,7 +98,9 @@ impl CollectorHost {
             Some(log) => {
                 let state = Box::new(log.open());
                 self.open.insert(uid, log.len());
-                Opened::Batch { state, log_id: log.id }
+                let (log_id, lost) = (log.id, log.lost());
+                context.observe(&Observation::Recovered(uid, lost));
+                Opened::Batch { state, log_id }
             }
         };
         self.machine.handle_opened(context.now, uid, opened);
@@ -124,11 +109,7 @@ impl CollectorHost {
     fn drain(&mut self, context: &mut Context<'_>) {
         while let Some(output) = self.machine.poll_output(context.now) {
             match output {
-                Output::Link(output) => {
-                    if let Some((link, alias, message)) = context.link(output) {
-                        self.check(context, link, alias, &message);
-                    }
-                }
+                Output::Link(output) => context.link(output),
                 Output::Open { uid, create } => {
                     let time = context.between(Duration::ZERO, Duration::from_millis(50));
                     context.after(time, Input::OpenLog(uid, create));
@@ -192,6 +173,7 @@ impl CollectorHost {
         if !settled.is_empty() && context.random.u32(0..1000) < self.setup.damage {
             let number = settled[context.random.usize(0..settled.len())];
             damaged.push((number, number));
+            context.observe(&Observation::Damaged(uid, number));
         }
         assert!(damaged.len() < RANGES_PER_PIECE, "more damage than a record holds");
         self.machine.handle_read_back(context.now, uid, damaged, digest);
@@ -208,27 +190,6 @@ impl CollectorHost {
             };
             if log.len() > *opened_with {
                 log.offer_checkpoint(state.checkpoint());
-            }
-        }
-    }
-
-    fn check(&mut self, context: &mut Context<'_>, link: LinkId, alias: Alias, message: &Message) {
-        let Some(uid) = self.starts.get(&(link, alias)) else {
-            return;
-        };
-        let durable = context.disk.durable(*uid);
-        let tasks = context
-            .batches
-            .iter()
-            .find(|tasks| tasks.uid == *uid)
-            .expect("no other batch is known");
-        context.checker.hears(tasks, message, &durable);
-        if let Message::Ack(ack) = message
-            && let Some(received) = self.received.get_mut(&(link, alias))
-        {
-            let later = received.split_off(&(ack.sequence + 1));
-            for entries in std::mem::replace(received, later).values() {
-                Checker::acked(entries, &durable);
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Log {
     /// The same, while its records are not durable.
     offered: Option<(usize, Vec<u8>)>,
     durable: Facts,
+    /// Records that got lost with the last process.
+    lost: usize,
     /// The batch of which this is the log.
     tasks: Tasks,
 }
@@ -35,6 +37,7 @@ pub struct Disk {
     /// Nothing can be appended.
     pub full: bool,
     made: u128,
+    nothing: Facts,
 }
 
 impl Disk {
@@ -44,8 +47,8 @@ impl Disk {
     }
 
     /// What is durable of a batch.
-    pub fn durable(&self, uid: BatchUid) -> Facts {
-        self.logs.get(&uid).map(|log| log.durable.clone()).unwrap_or_default()
+    pub fn facts(&self, uid: BatchUid) -> &Facts {
+        self.logs.get(&uid).map_or(&self.nothing, |log| &log.durable)
     }
 
     /// Makes the log of a batch.
@@ -58,6 +61,7 @@ impl Disk {
             checkpoint: None,
             offered: None,
             durable: Facts::default(),
+            lost: 0,
             tasks: tasks.clone(),
         };
         self.logs.insert(tasks.uid, log);
@@ -67,6 +71,7 @@ impl Disk {
     pub fn crash(&mut self, random: &mut Rng) {
         for log in self.logs.values_mut() {
             let kept = random.usize(log.synced..=log.records.len());
+            log.lost = log.records.len() - kept;
             log.records.truncate(kept);
             log.offered = None;
         }
@@ -106,6 +111,11 @@ impl Log {
         if self.offered.as_ref().is_some_and(|(count, _)| *count <= self.synced) {
             self.checkpoint = self.offered.take();
         }
+    }
+
+    /// Records that got lost with the last process.
+    pub fn lost(&self) -> usize {
+        self.lost
     }
 
     /// What is durable.

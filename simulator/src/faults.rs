@@ -83,6 +83,8 @@ pub struct Settings {
     pub exits_seen: bool,
     /// Ventilators remember their epoch when they die.
     pub epoch_kept: bool,
+    /// Machines check themselves after each step. Off, only the judge can find that a rule is broken.
+    pub sanity_checks: bool,
     /// When the first ventilator is told to end its batch early.
     pub cancel: Option<Duration>,
 }
@@ -123,6 +125,7 @@ impl Settings {
             restart: SECOND,
             exits_seen: true,
             epoch_kept: true,
+            sanity_checks: true,
             cancel: None,
         }
     }

@@ -1,14 +1,17 @@
 //! What all hosts share: what comes in, what goes out, and what they may use meanwhile.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use harmony_protocol::LinkOutput;
-use harmony_protocol::ids::{Alias, BatchUid, LinkId};
-use harmony_protocol::wire::{self, Bye, ByeCode, Frames, Message};
+use harmony_protocol::ids::{BatchUid, LinkId};
+use harmony_protocol::wire::{self, Bye, ByeCode, Message};
 
 use crate::checker::Checker;
 use crate::disk::Disk;
+use crate::network::{Network, PartyId};
+use crate::observation::{Carried, Observation, Packet};
 use crate::tasks::Tasks;
 use crate::trace::Trace;
 
@@ -20,7 +23,7 @@ pub enum Input {
     /// A link is gone.
     Closed(LinkId),
     /// A message came in.
-    Message(LinkId, Frames),
+    Message(LinkId, Packet),
     /// The time of its timer has come.
     Timer,
     /// Worker: the executor of a batch is ready, or why it is not.
@@ -50,7 +53,9 @@ pub enum Input {
 /// Something that a process does to the world.
 #[derive(Debug)]
 pub enum Action {
-    /// On a link.
+    /// A message goes out.
+    Send(LinkId, Packet),
+    /// A link is dialled or closed.
     Link(LinkOutput),
     /// It will be told this after some time, if it still lives.
     After(Duration, Input),
@@ -62,6 +67,8 @@ pub enum Action {
 
 /// What a host may use while it takes an input.
 pub struct Context<'a> {
+    /// Who it is.
+    pub party: PartyId,
     /// Its clock.
     pub now: Instant,
     /// The same as time since the beginning.
@@ -72,6 +79,10 @@ pub struct Context<'a> {
     pub disk: &'a mut Disk,
     /// The judge.
     pub checker: &'a mut Checker,
+    /// The network as it is now.
+    pub network: &'a Network,
+    /// Machines check themselves after each step.
+    pub sanity_checks: bool,
     /// The trace.
     pub trace: &'a mut Trace,
     /// All batches.
@@ -99,20 +110,72 @@ impl Context<'_> {
         self.actions.push(Action::After(time, input));
     }
 
-    /// Passes an output on a link on, and returns the message if it is one.
-    pub fn link(&mut self, output: LinkOutput) -> Option<(LinkId, Alias, Message)> {
-        let sent = match &output {
+    /// The judge sees something happen.
+    pub fn observe(&mut self, what: &Observation<'_>) {
+        self.checker.observe(self.at, what, self.disk);
+    }
+
+    /// The judge sees what the process is told.
+    pub fn observe_input(&mut self, input: &Input) {
+        let party = self.party;
+        match input {
+            Input::Opened(link) => {
+                if let Some((connection, _)) = self.network.name_of(party, *link) {
+                    self.observe(&Observation::LinkOpened { party, connection });
+                }
+            }
+            Input::Closed(link) => self.observe_close(*link),
+            Input::Message(link, packet) => {
+                if let Some(carried) = self.carried(*link, packet) {
+                    let (from, to) = (carried.to, carried.from);
+                    self.observe(&Observation::Delivered(Carried { from, to, ..carried }));
+                }
+            }
+            Input::Cancel => self.observe(&Observation::CancelAsked(party)),
+            _ => {}
+        }
+    }
+
+    fn observe_close(&mut self, link: LinkId) {
+        let party = self.party;
+        if let Some((connection, _)) = self.network.name_of(party, link) {
+            self.observe(&Observation::LinkClosed { party, connection });
+        }
+    }
+
+    /// A message on a link, as if it left.
+    fn carried<'b>(&self, link: LinkId, packet: &'b Packet) -> Option<Carried<'b>> {
+        let (connection, to) = self.network.name_of(self.party, link)?;
+        Some(Carried {
+            from: self.party,
+            to,
+            connection,
+            alias: packet.alias,
+            message: &packet.message,
+        })
+    }
+
+    /// Passes an output on a link on.
+    pub fn link(&mut self, output: LinkOutput) {
+        match output {
             LinkOutput::Send { link, frames } => {
                 let (alias, message) =
-                    wire::decode(frames).unwrap_or_else(|e| panic!("a machine sends a bad message: {e}"));
+                    wire::decode(&frames).unwrap_or_else(|e| panic!("a machine sends a bad message: {e}"));
                 if let Message::Bye(Bye { code, reason }) = &message {
                     assert_eq!(*code, ByeCode::Leaving, "a machine blames another: {reason}");
                 }
-                Some((*link, alias, message))
+                let message = Rc::new(message);
+                let packet = Packet { frames, alias, message };
+                if let Some(carried) = self.carried(link, &packet) {
+                    self.observe(&Observation::Sent(carried));
+                }
+                self.actions.push(Action::Send(link, packet));
             }
-            LinkOutput::Dial { .. } | LinkOutput::Close { .. } | LinkOutput::Cut { .. } => None,
-        };
-        self.actions.push(Action::Link(output));
-        sent
+            LinkOutput::Dial { .. } => self.actions.push(Action::Link(output)),
+            LinkOutput::Close { link } | LinkOutput::Cut { link } => {
+                self.observe_close(link);
+                self.actions.push(Action::Link(output));
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod facts;
 pub mod faults;
 pub mod host;
 pub mod network;
+pub mod observation;
 pub mod tasks;
 pub mod trace;
 pub mod ventilator;

@@ -51,6 +51,8 @@ pub struct Connection {
 pub struct Network {
     connections: BTreeMap<ConnectionId, Connection>,
     by_link: BTreeMap<(PartyId, LinkId), (ConnectionId, usize)>,
+    /// The newest link of this name, whether it stands or not, and who is on its other side.
+    names: BTreeMap<(PartyId, LinkId), (ConnectionId, PartyId)>,
     /// Pairs of processes that cannot reach each other.
     parted: BTreeSet<(PartyId, PartyId)>,
     next: ConnectionId,
@@ -74,6 +76,8 @@ impl Network {
         self.connections.insert(self.next, Connection { ends, broken: false });
         self.by_link.insert((from, link), (self.next, 0));
         self.by_link.insert((to, accepted), (self.next, 1));
+        self.names.insert((from, link), (self.next, to));
+        self.names.insert((to, accepted), (self.next, from));
         self.next
     }
 
@@ -95,6 +99,11 @@ impl Network {
     /// The connection and side of a process's link.
     pub fn find(&self, party: PartyId, link: LinkId) -> Option<(ConnectionId, usize)> {
         self.by_link.get(&(party, link)).copied()
+    }
+
+    /// The connection of a process's link, even if that is closed, and who is on its other side.
+    pub fn name_of(&self, party: PartyId, link: LinkId) -> Option<(ConnectionId, PartyId)> {
+        self.names.get(&(party, link)).copied()
     }
 
     /// One connection, while a side of it stands.

@@ -3,7 +3,9 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use harmony_protocol::wire::{self, Frames, Message};
+use harmony_protocol::wire::Message;
+
+use crate::observation::Packet;
 
 /// Everything that happens in a run goes through here.
 #[derive(Debug)]
@@ -79,20 +81,21 @@ impl Trace {
     }
 
     /// Notes a message that leaves or arrives; only its bytes are hashed.
-    pub fn message(&mut self, at: Duration, who: &str, arrow: &str, peer: &str, frames: &Frames) {
+    pub fn message(&mut self, at: Duration, who: &str, arrow: &str, peer: &str, packet: &Packet) {
         self.events += 1;
         self.hash.add(&at.as_nanos().to_le_bytes());
         self.hash.add(who.as_bytes());
         self.hash.add(arrow.as_bytes());
-        for frame in frames {
+        for frame in &packet.frames {
             self.hash.add(frame.get(..frame.len().min(256)).unwrap_or_default());
         }
-        if let (Some(kept), Ok((_, message))) = (&mut self.kept, wire::decode(frames)) {
+        if let Some(kept) = &mut self.kept {
             let (from, to) = (who.to_owned(), peer.to_owned());
+            let message = (*packet.message).clone();
             kept.push(Sent { at, from, to, message });
         }
         if self.print {
-            let text = wire::decode(frames).map_or_else(|error| error.to_string(), |(alias, m)| readable(alias, &m));
+            let text = readable(packet.alias, &packet.message);
             println!("{:>12.6} {who} {arrow} {peer} {text}", at.as_secs_f64());
         }
     }

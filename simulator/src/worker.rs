@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use harmony_protocol::ids::{Alias, Attempt, BatchUid, Epoch, LinkId, ProcessId};
-use harmony_protocol::wire::{Message, OutcomeCode, Role};
+use harmony_protocol::Identity;
+use harmony_protocol::ids::{Attempt, BatchUid, ProcessId};
+use harmony_protocol::wire::{OutcomeCode, Role};
 use harmony_protocol::worker::{Config, Finished, Output, Task, Worker};
-use harmony_protocol::{Identity, wire};
 
 use crate::host::{Action, Context, Input};
+use crate::observation::{Execution, Observation};
 use crate::tasks::Nature;
 
 /// How a worker is set up.
@@ -27,9 +28,18 @@ struct Running {
     uid: BatchUid,
     number: u64,
     attempt: Attempt,
-    alone: bool,
     begins: Duration,
     ends: Duration,
+}
+
+impl Running {
+    fn task(&self) -> Execution {
+        Execution {
+            uid: self.uid,
+            number: self.number,
+            attempt: self.attempt,
+        }
+    }
 }
 
 /// See the module.
@@ -41,9 +51,6 @@ pub struct WorkerHost {
     lanes: BTreeMap<BatchUid, Vec<Duration>>,
     running: BTreeMap<u64, Running>,
     next_run: u64,
-    starts: BTreeMap<(LinkId, Alias), BatchUid>,
-    /// The highest epoch that a ventilator of this batch has shown.
-    epochs: BTreeMap<BatchUid, Epoch>,
 }
 
 impl WorkerHost {
@@ -65,8 +72,6 @@ impl WorkerHost {
             lanes: BTreeMap::new(),
             running: BTreeMap::new(),
             next_run: 0,
-            starts: BTreeMap::new(),
-            epochs: BTreeMap::new(),
         }
     }
 
@@ -86,7 +91,7 @@ impl WorkerHost {
         match input {
             Input::Opened(link) => self.machine.handle_link_opened(now, link),
             Input::Closed(link) => self.machine.handle_link_closed(now, link),
-            Input::Message(link, frames) => self.take_message(context, link, &frames),
+            Input::Message(link, packet) => self.machine.handle_message(now, link, &packet.frames),
             Input::Timer => self.machine.handle_timeout(now),
             Input::Prepared(uid, result) => self.machine.handle_prepared(now, uid, result),
             Input::Ended(run) => self.take_ended(context, run),
@@ -95,30 +100,6 @@ impl WorkerHost {
             other => panic!("not for a worker: {other:?}"),
         }
         self.drain(context);
-    }
-
-    /// Tasks of an epoch below the highest one shown must not be taken in.
-    fn take_message(&mut self, context: &mut Context<'_>, link: LinkId, frames: &wire::Frames) {
-        let before = self.machine.unfinished();
-        self.machine.handle_message(context.now, link, frames);
-        match wire::decode(frames) {
-            Ok((alias, Message::Start(start))) if start.epoch > 0 => {
-                self.starts.insert((link, alias), start.uid);
-                let highest = self.epochs.entry(start.uid).or_default();
-                *highest = start.epoch.max(*highest);
-            }
-            Ok((alias, Message::Tasks(tasks))) => {
-                let uid = self.starts.get(&(link, alias));
-                let highest = uid.and_then(|uid| self.epochs.get(uid)).copied().unwrap_or_default();
-                let taken = self.machine.unfinished() > before;
-                assert!(
-                    !(taken && tasks.epoch < highest),
-                    "tasks of epoch {} after {highest}",
-                    tasks.epoch
-                );
-            }
-            _ => {}
-        }
     }
 
     fn take_ended(&mut self, context: &mut Context<'_>, run: u64) {
@@ -133,6 +114,8 @@ impl WorkerHost {
             .collect();
         let mut finished: BTreeMap<BatchUid, Vec<Finished>> = BTreeMap::new();
         for running in ended.iter().filter_map(|run| self.running.remove(run)) {
+            let (party, task) = (context.party, running.task());
+            context.observe(&Observation::TaskEnds { party, task });
             finished.entry(running.uid).or_default().push(outcome(context, running));
         }
         for (uid, finished) in finished {
@@ -143,13 +126,7 @@ impl WorkerHost {
     fn drain(&mut self, context: &mut Context<'_>) {
         while let Some(output) = self.machine.poll_output(context.now) {
             match output {
-                Output::Link(output) => {
-                    if let Some((link, alias, Message::Credit(credit))) = context.link(output)
-                        && let (Some(task), Some(uid)) = (credit.alone, self.starts.get(&(link, alias)))
-                    {
-                        context.checker.announces(*uid, task);
-                    }
-                }
+                Output::Link(output) => context.link(output),
                 Output::Prepare { uid, .. } => {
                     let result = if self.setup.broken {
                         Err("no such program".to_owned())
@@ -164,14 +141,16 @@ impl WorkerHost {
                 Output::Release { uid } => {
                     self.running.retain(|_, running| running.uid != uid);
                     self.lanes.remove(&uid);
-                    // What it forgets, it cannot fence.
-                    self.epochs.remove(&uid);
+                    let party = context.party;
+                    context.observe(&Observation::Released { party, uid });
                 }
                 Output::ExtendDeadlines(_) => {}
                 Output::Exit => context.actions.push(Action::Exit),
             }
         }
-        self.machine.sanity_check();
+        if context.sanity_checks {
+            self.machine.sanity_check();
+        }
     }
 
     fn run(&mut self, context: &mut Context<'_>, uid: BatchUid, task: &Task) {
@@ -180,15 +159,16 @@ impl WorkerHost {
             context.at,
             format_args!("  runs {}@{} of {}", task.number, task.attempt, tasks.name),
         );
-        let beside = self.running.values().any(|running| running.alone || task.alone);
-        assert!(!beside, "{} runs beside a task that is to run alone", task.number);
-        assert_eq!(
-            task.payload,
-            tasks.payload(task.number),
-            "the payload of {}",
-            task.number
-        );
-        context.checker.runs(&tasks, task.number, task.attempt);
+        context.observe(&Observation::TaskBegins {
+            party: context.party,
+            task: Execution {
+                uid,
+                number: task.number,
+                attempt: task.attempt,
+            },
+            alone: task.alone,
+            payload: &task.payload,
+        });
         let slots = self.setup.slots as usize;
         let lanes = self.lanes.entry(uid).or_insert_with(|| vec![Duration::ZERO; slots]);
         let lane = lanes.iter_mut().min().expect("there is a slot");
@@ -200,7 +180,6 @@ impl WorkerHost {
             uid,
             number: task.number,
             attempt: task.attempt,
-            alone: task.alone,
             begins,
             ends,
         };
@@ -220,6 +199,8 @@ impl WorkerHost {
             // A task may end while it is being stopped.
             if wanted(&running) && context.random.u32(0..10) > 0 {
                 self.running.remove(&run);
+                let (party, task) = (context.party, running.task());
+                context.observe(&Observation::TaskStopped { party, task });
                 stopped.push((running.number, running.attempt));
             }
         }

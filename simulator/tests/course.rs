@@ -10,8 +10,8 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::{Ending, Message};
-use harmony_simulator::checker::Verdict;
 use harmony_simulator::host::Input;
+use harmony_simulator::observation::Verdict;
 use harmony_simulator::world::World;
 use stage::{LONG, attempts, count, dispatched, settings, succeeded, world};
 
@@ -83,7 +83,7 @@ fn an_executor_that_cannot_run_fails_the_batch_early() {
     settings.workers.iter_mut().for_each(|worker| worker.broken = true);
     let mut world = world(settings);
     world.run_until(Duration::from_secs(1), World::all_ended);
-    let verdict = &world.checker.verdicts[0].1;
+    let verdict = &world.checker.verdicts()[0].1;
     assert!(
         matches!(verdict, Verdict::Failed(reason) if reason.contains("no such program")),
         "{verdict:?}"

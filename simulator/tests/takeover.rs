@@ -10,8 +10,8 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::{Message, RefusedCode};
-use harmony_simulator::checker::Verdict;
 use harmony_simulator::faults::Visit;
+use harmony_simulator::observation::Verdict;
 use stage::{LONG, attempts, epoch, settings, succeeded, world};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ fn a_ventilator_that_was_taken_over_from_sends_nothing_more() {
     });
     let mut world = world(settings);
     world.run();
-    let verdicts: Vec<_> = world.checker.verdicts.iter().map(|(_, verdict)| verdict).collect();
+    let verdicts: Vec<_> = world.checker.verdicts().iter().map(|(_, verdict)| verdict).collect();
     assert!(
         matches!(verdicts[..], [Verdict::Fenced(2), Verdict::Done(_)]),
         "{verdicts:?}"

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use harmony_protocol::ids::LinkId;
-use harmony_protocol::wire::Frames;
 
 use super::{Event, STORM, Waiting, World};
 use crate::host::Input;
 use crate::network::{ConnectionId, PartyId, Side};
+use crate::observation::Packet;
 
 impl World {
     pub(super) fn dial(&mut self, from: PartyId, link: LinkId, endpoint: &str) {
@@ -62,7 +62,7 @@ impl World {
         self.give(end.party, Input::Opened(end.link));
     }
 
-    pub(super) fn send(&mut self, from: PartyId, link: LinkId, frames: Frames) {
+    pub(super) fn send(&mut self, from: PartyId, link: LinkId, packet: Packet) {
         let delay = self.delay();
         self.check_storm(from);
         let Some((id, side)) = self.network.find(from, link) else {
@@ -78,9 +78,9 @@ impl World {
         let lost = end.clogged || connection.broken;
         let (who, peer) = (&self.parties[from].name, &self.parties[to].name);
         self.trace
-            .message(self.at, who, if lost { "-x" } else { "->" }, peer, &frames);
+            .message(self.at, who, if lost { "-x" } else { "->" }, peer, &packet);
         if !lost {
-            self.push(arrival, Event::Deliver(id, other, frames));
+            self.push(arrival, Event::Deliver(id, other, packet));
         }
     }
 
@@ -95,7 +95,7 @@ impl World {
         assert!(party.said.1 < STORM, "{} says too much", party.name);
     }
 
-    pub(super) fn deliver(&mut self, id: ConnectionId, side: usize, frames: Frames) {
+    pub(super) fn deliver(&mut self, id: ConnectionId, side: usize, packet: Packet) {
         let Some(connection) = self.network.connection(id) else {
             return;
         };
@@ -103,7 +103,7 @@ impl World {
         if connection.broken || end.side != Side::Open {
             return;
         }
-        self.give(end.party, Input::Message(end.link, frames));
+        self.give(end.party, Input::Message(end.link, packet));
     }
 
     /// A machine closes its side: what it sent still arrives.

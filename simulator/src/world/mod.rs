@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use harmony_protocol::ids::Epoch;
-use harmony_protocol::wire::{Ending, Frames};
+use harmony_protocol::wire::Ending;
 
-use crate::checker::{Checker, Verdict};
+use crate::checker::Checker;
 use crate::collector::CollectorHost;
 use crate::disk::Disk;
 use crate::faults::{Fault, Settings};
 use crate::host::Input;
 use crate::network::{ConnectionId, Network, PartyId, Side};
+use crate::observation::{Exit, Observation, Packet, Role, Verdict};
 use crate::trace::Trace;
 use crate::ventilator::VentilatorHost;
 use crate::worker::WorkerHost;
@@ -28,15 +29,6 @@ enum Host {
     Collector(Box<CollectorHost>),
     Worker(Box<WorkerHost>),
     Ventilator(Box<VentilatorHost>),
-}
-
-/// What a process is, whether it lives or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Collector,
-    Worker(usize),
-    /// For which batch.
-    Ventilator(usize),
 }
 
 /// What waits for a process that is not scheduled.
@@ -74,7 +66,7 @@ enum Event {
     Arrive(ConnectionId),
     Connected(ConnectionId),
     DialTimeout(ConnectionId),
-    Deliver(ConnectionId, usize, Frames),
+    Deliver(ConnectionId, usize, Packet),
     /// The other side closed, behind all that it sent.
     Finished(ConnectionId, usize),
     /// This side hears that the link was cut.
@@ -155,7 +147,7 @@ impl World {
             disk: Disk::default(),
             parties: Vec::new(),
             trace,
-            checker: Checker::default(),
+            checker: Checker::new(settings.batches.clone()),
             tally: Tally::default(),
             processes: 0,
             calm: settings.is_calm(),
@@ -206,6 +198,10 @@ impl World {
             gone: false,
         });
         self.push(at, Event::Start(self.parties.len() - 1));
+    }
+
+    fn observe(&mut self, what: &Observation<'_>) {
+        self.checker.observe(self.at, what, &self.disk);
     }
 
     fn now(&self) -> Instant {
@@ -271,9 +267,9 @@ impl World {
     /// Judges what has ended. Panics if a rule is broken.
     pub fn judge(&mut self) {
         for tasks in &self.settings.batches {
-            self.checker.close(tasks, &self.disk.durable(tasks.uid), self.calm);
+            self.checker.close(tasks, &self.disk, self.calm);
         }
-        for (_, verdict) in &self.checker.verdicts {
+        for (_, verdict) in self.checker.verdicts() {
             let place = match verdict {
                 Verdict::Done(done) if done.ending == Ending::Complete => 0,
                 Verdict::Done(_) => 1,
@@ -339,7 +335,7 @@ impl World {
                     self.finish(id, 1);
                 }
             }
-            Event::Deliver(id, side, frames) => self.deliver(id, side, frames),
+            Event::Deliver(id, side, packet) => self.deliver(id, side, packet),
             Event::Finished(id, side) => {
                 let lost = self
                     .network
@@ -354,15 +350,21 @@ impl World {
             Event::Die(party, incarnation) => {
                 if self.parties[party].incarnation == incarnation {
                     self.explain();
-                    self.kill(party, true);
+                    self.kill(party, Exit::OwnDoing);
                     self.start_later(party);
                 }
             }
             Event::Leave(party, incarnation) => self.leave(party, incarnation),
             Event::Start(party) => self.start(party),
             Event::Resume(party, incarnation) => self.resume(party, incarnation),
-            Event::Join(one, other) => self.network.part(one, other, false),
-            Event::DiskRoom => self.disk.full = false,
+            Event::Join(one, other) => {
+                self.network.part(one, other, false);
+                self.observe(&Observation::Healed(Fault::Part));
+            }
+            Event::DiskRoom => {
+                self.disk.full = false;
+                self.observe(&Observation::Healed(Fault::DiskFull));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{Event, Host, RESTART_AFTER, Role, SPINS, Waiting, World, claimed};
 use crate::collector::CollectorHost;
 use crate::host::{Action, Context, Input};
 use crate::network::PartyId;
+use crate::observation::{Exit, Observation};
 use crate::ventilator::VentilatorHost;
 use crate::worker::WorkerHost;
 
@@ -44,6 +45,14 @@ impl World {
         party.host = Some(host);
         self.trace
             .note(self.at, format_args!("{} starts as {process}", self.parties[id].name));
+        let party = &self.parties[id];
+        let started = Observation::Started {
+            party: id,
+            role: party.role,
+            name: &party.name,
+            process,
+        };
+        self.checker.observe(self.at, &started, &self.disk);
         if let Role::Ventilator(_) = self.parties[id].role {
             let workers: Vec<String> = self
                 .parties
@@ -60,18 +69,19 @@ impl World {
     }
 
     /// Ends a process at once; `flush` says whether what it has sent still arrives.
-    pub(super) fn kill(&mut self, id: PartyId, own_doing: bool) {
+    pub(super) fn kill(&mut self, id: PartyId, exit: Exit) {
         let Some(host) = self.parties[id].host.take() else {
             return;
         };
         self.trace.note(self.at, format_args!("{} dies", self.parties[id].name));
         self.deaths += 1;
         self.end_process(id, &host);
+        self.observe(&Observation::Ended { party: id, exit });
         if let Host::Collector(_) = host {
             self.disk.crash(&mut self.random);
         }
         if let Host::Worker(_) = &host {
-            self.tell_exit(id, own_doing);
+            self.tell_exit(id, exit == Exit::OwnDoing);
         }
         let flush = self.random.bool();
         for (connection, side) in self.network.of(id) {
@@ -142,6 +152,8 @@ impl World {
         self.trace
             .note(self.at, format_args!("{} leaves", self.parties[id].name));
         self.end_process(id, &host);
+        let exit = Exit::Left;
+        self.observe(&Observation::Ended { party: id, exit });
         for (connection, side) in self.network.of(id) {
             self.network.close(connection, side);
             self.finish(connection, 1 - side);
@@ -157,6 +169,10 @@ impl World {
         self.trace
             .note(self.at, format_args!("{} is paused", self.parties[id].name));
         self.parties[id].paused = true;
+        self.observe(&Observation::Paused {
+            party: id,
+            paused: true,
+        });
         let incarnation = self.parties[id].incarnation;
         self.push(self.at + time, Event::Resume(id, incarnation));
     }
@@ -169,6 +185,10 @@ impl World {
             .note(self.at, format_args!("{} goes on", self.parties[id].name));
         self.explain();
         self.parties[id].paused = false;
+        self.observe(&Observation::Paused {
+            party: id,
+            paused: false,
+        });
         if self.random.bool() && self.parties[id].timer.is_none() {
             self.give(id, Input::Timer);
         }
@@ -189,10 +209,13 @@ impl World {
             }
             return;
         }
-        self.with_host(id, |host, context| match host {
-            Host::Collector(collector) => collector.take(context, input),
-            Host::Worker(worker) => worker.take(context, input),
-            Host::Ventilator(ventilator) => ventilator.take(context, input),
+        self.with_host(id, |host, context| {
+            context.observe_input(&input);
+            match host {
+                Host::Collector(collector) => collector.take(context, input),
+                Host::Worker(worker) => worker.take(context, input),
+                Host::Ventilator(ventilator) => ventilator.take(context, input),
+            }
         });
     }
 
@@ -201,11 +224,14 @@ impl World {
             return;
         };
         let mut context = Context {
+            party: id,
             now: self.base + self.at,
             at: self.at,
             random: &mut self.random,
             disk: &mut self.disk,
             checker: &mut self.checker,
+            network: &self.network,
+            sanity_checks: self.settings.sanity_checks,
             trace: &mut self.trace,
             batches: &self.settings.batches,
             actions: Vec::new(),
@@ -256,9 +282,10 @@ impl World {
             Action::Die(time) => self.push(self.at + time, Event::Die(id, incarnation)),
             Action::Exit => self.push(self.at + Duration::from_secs(1), Event::Leave(id, incarnation)),
             Action::Link(LinkOutput::Dial { link, endpoint }) => self.dial(id, link, &endpoint),
-            Action::Link(LinkOutput::Send { link, frames }) => self.send(id, link, frames),
+            Action::Send(link, packet) => self.send(id, link, packet),
             // What is queued may be lost or not: the other end does not read, or its link is clogged.
             Action::Link(LinkOutput::Close { link } | LinkOutput::Cut { link }) => self.close(id, link),
+            Action::Link(LinkOutput::Send { .. }) => panic!("a message leaves as a packet"),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{Host, World};
 use crate::facts::Facts;
 use crate::host::Input;
 use crate::network::PartyId;
+use crate::observation::Exit;
 use crate::trace::Sent;
 
 impl World {
@@ -22,7 +23,7 @@ impl World {
     pub fn kill_named(&mut self, name: &str) {
         let id = self.id(name);
         self.explain();
-        self.kill(id, false);
+        self.kill(id, Exit::Killed);
     }
 
     /// A process starts again.
@@ -101,6 +102,6 @@ impl World {
 
     /// What is durable of a batch.
     pub fn durable(&self, batch: usize) -> Facts {
-        self.disk.durable(self.settings.batches[batch].uid)
+        self.disk.facts(self.settings.batches[batch].uid).clone()
     }
 }

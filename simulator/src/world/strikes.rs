@@ -6,6 +6,7 @@ use super::{Event, Host, Party, Role, World};
 use crate::faults::Fault;
 use crate::host::Input;
 use crate::network::{ConnectionId, PartyId};
+use crate::observation::{Exit, Observation};
 
 impl World {
     pub(super) fn schedule_fault(&mut self, index: usize) {
@@ -77,6 +78,7 @@ impl World {
             Fault::Pause => self.pick(|p| !p.paused),
             Fault::Cut | Fault::HalfCut | Fault::Clog | Fault::Part => return self.strike_link(fault),
             Fault::DiskFull => {
+                self.observe(&Observation::Struck(fault));
                 self.disk.full = true;
                 let time = self.between(Duration::from_millis(100), Duration::from_secs(10));
                 self.push(self.at + time, Event::DiskRoom);
@@ -85,12 +87,15 @@ impl World {
             }
         };
         let Some(target) = target else { return false };
+        self.observe(&Observation::Struck(fault));
         self.explain();
         match fault {
             Fault::Pause => {
                 self.trace
                     .note(self.at, format_args!("{} is paused", self.parties[target].name));
                 self.parties[target].paused = true;
+                let (party, paused) = (target, true);
+                self.observe(&Observation::Paused { party, paused });
                 let most = if self.random.bool() { 30_000 } else { 2_000 };
                 let time = self.between(Duration::from_millis(10), Duration::from_millis(most));
                 let incarnation = self.parties[target].incarnation;
@@ -103,7 +108,7 @@ impl World {
                 self.give(target, Input::Drain(grace));
             }
             _ => {
-                self.kill(target, false);
+                self.kill(target, Exit::Killed);
                 self.start_later(target);
                 if fault == Fault::LoseDisk {
                     self.lose_disk();
@@ -117,13 +122,14 @@ impl World {
     pub fn lose_disk(&mut self) {
         self.trace.note(self.at, format_args!("the disk is lost"));
         for tasks in &self.settings.batches {
-            let durable = self.disk.durable(tasks.uid);
+            let durable = self.disk.facts(tasks.uid);
             if durable.ended.is_none() {
-                self.checker.wiped(tasks.uid);
                 // Everything recorded runs again.
                 let lost = durable.settled.len() + durable.charged.len();
                 let again = durable.damages * (u64::from(tasks.backoff_limit) + 1);
                 self.checker.explain(tasks.uid, lost as u64 + again);
+                self.checker
+                    .observe(self.at, &Observation::Wiped(tasks.uid), &self.disk);
             }
         }
         self.disk.wipe();
@@ -131,6 +137,7 @@ impl World {
 
     pub(super) fn strike_link(&mut self, fault: Fault) -> bool {
         let Some(id) = self.pick_connection() else { return false };
+        self.observe(&Observation::Struck(fault));
         self.explain();
         self.trace
             .note(self.at, format_args!("{fault:?} strikes connection {id}"));

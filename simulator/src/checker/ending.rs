@@ -1,0 +1,83 @@
+//! I1, I2, I8: a batch ends once, with all that it says it has, and all ventilators are told the same.
+
+use std::collections::BTreeSet;
+
+use harmony_protocol::ids::{BatchUid, ProcessId};
+use harmony_protocol::wire::{Ending, Message, OutcomeCode};
+
+use super::scene::{Process, Seen};
+use crate::facts::Facts;
+use crate::observation::{Observation, Role, Verdict};
+use crate::tasks::Tasks;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Endings {
+    /// How each ventilator ended, with its batch.
+    pub(super) verdicts: Vec<(BatchUid, Verdict)>,
+    /// Ventilators that have ended.
+    over: BTreeSet<ProcessId>,
+}
+
+impl Endings {
+    pub(super) fn observe(&mut self, seen: &Seen<'_>) {
+        match *seen.what {
+            Observation::Ends { party, verdict } => {
+                let Some(process) = seen.scene.process(party) else {
+                    return;
+                };
+                let Role::Ventilator(batch) = process.role else { return };
+                assert!(
+                    self.over.insert(process.id),
+                    "I8: {} ends a second time: {verdict:?}",
+                    process.name
+                );
+                self.verdicts.push((seen.oracle[batch].uid, verdict.clone()));
+            }
+            Observation::Sent(carried) => {
+                let over = |process: &Process| self.over.contains(&process.id);
+                if let Message::Tasks(tasks) = carried.message
+                    && seen.scene.process(carried.from).is_some_and(over)
+                {
+                    panic!("I8: tasks leave after the end: {:?}", tasks.entries);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn close(&self, tasks: &Tasks, facts: &Facts) {
+        let done = facts.ended.as_ref().expect("the batch ended");
+        let of_batch = self.verdicts.iter().filter(|(uid, _)| *uid == tasks.uid);
+        let verdicts: Vec<&Verdict> = of_batch.map(|(_, verdict)| verdict).collect();
+        assert!(
+            verdicts.iter().any(|v| matches!(v, Verdict::Done(_))),
+            "I8: nobody heard the end: {verdicts:?}"
+        );
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Done(told) => assert_eq!(told, done, "I8: another end was told"),
+                Verdict::Fenced(_) => {}
+                Verdict::Failed(reason) => panic!("I8: a ventilator gave up: {reason}"),
+            }
+        }
+        let failed = facts
+            .settled
+            .values()
+            .filter(|end| end.outcome != OutcomeCode::Succeeded)
+            .count() as u64;
+        assert_eq!(done.counts.failed, failed, "I7: failed numbers in DONE");
+        assert_eq!(
+            done.counts.succeeded + failed,
+            facts.settled.len() as u64,
+            "I7: numbers in DONE"
+        );
+        assert_eq!(done.counts.differing, 0, "I3: duplicates with other bytes");
+        if done.ending == Ending::Complete {
+            let missing: Vec<u64> = (0..tasks.completions)
+                .filter(|number| !facts.settled.contains_key(number))
+                .collect();
+            assert!(missing.is_empty(), "I1: complete, yet missing: {missing:?}");
+        }
+    }
+}
