@@ -1,14 +1,9 @@
-//! What a seed decides: who takes part, how the network and the disk are, and what goes wrong until when.
+//! What can go wrong.
 
-use std::time::Duration;
-
-use fastrand::Rng;
-
-use crate::tasks::{Mix, Nature, Tasks};
-use crate::{collector, worker};
+use clap::ValueEnum;
 
 /// Something that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Fault {
     /// A ventilator dies.
     KillVentilator,
@@ -22,10 +17,20 @@ pub enum Fault {
     Cut,
     /// A link is cut, and at least one side does not hear of it.
     HalfCut,
-    /// A link carries nothing any more in one direction.
+    /// A link swallows everything in one direction.
     Clog,
-    /// Two processes cannot reach each other for a while.
+    /// Links stall one by one; what waits on them arrives later, in order, link by link in another order.
+    Swizzle,
+    /// Two processes cannot reach each other for a while; their links are cut and dials are refused.
     Part,
+    /// Nothing from one process to another arrives for a while, and neither is told.
+    OneWay,
+    /// Nothing between two processes arrives for a while, and neither is told.
+    Blackout,
+    /// Nothing to or from one process, or only one of both, arrives for a while.
+    Isolate,
+    /// Nothing between one half of the processes and the other arrives for a while.
+    Split,
     /// A process is not scheduled for a while.
     Pause,
     /// A worker is asked to leave.
@@ -35,7 +40,7 @@ pub enum Fault {
 }
 
 /// All faults.
-pub const FAULTS: [Fault; 11] = [
+pub const FAULTS: [Fault; 16] = [
     Fault::KillVentilator,
     Fault::KillCollector,
     Fault::LoseDisk,
@@ -43,182 +48,13 @@ pub const FAULTS: [Fault; 11] = [
     Fault::Cut,
     Fault::HalfCut,
     Fault::Clog,
+    Fault::Swizzle,
     Fault::Part,
+    Fault::OneWay,
+    Fault::Blackout,
+    Fault::Isolate,
+    Fault::Split,
     Fault::Pause,
     Fault::Drain,
     Fault::DiskFull,
 ];
-
-/// A ventilator that will come.
-#[derive(Clone, Copy, Debug)]
-pub struct Visit {
-    /// For which batch, by its place.
-    pub batch: usize,
-    /// When.
-    pub at: Duration,
-}
-
-/// Everything that a seed decides before the run begins.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The batches.
-    pub batches: Vec<Tasks>,
-    /// The ventilators.
-    pub visits: Vec<Visit>,
-    /// The workers.
-    pub workers: Vec<worker::Setup>,
-    /// The collector.
-    pub collector: collector::Setup,
-    /// The usual delay of a message.
-    pub latency: Duration,
-    /// Out of 1,000: how often a message takes much longer.
-    pub slow: u32,
-    /// What goes wrong, and the mean time between two of a kind.
-    pub faults: Vec<(Fault, Duration)>,
-    /// Nothing goes wrong any more from then on.
-    pub until: Duration,
-    /// The longest time until a dead process is started again.
-    pub restart: Duration,
-    /// Ventilators are told when the process of a worker ends.
-    pub exits_seen: bool,
-    /// Ventilators remember their epoch when they die.
-    pub epoch_kept: bool,
-    /// Machines check themselves after each step. Off, only the judge can find that a rule is broken.
-    pub sanity_checks: bool,
-    /// When the first ventilator is told to end its batch early.
-    pub cancel: Option<Duration>,
-}
-
-fn between(random: &mut Rng, least: Duration, most: Duration) -> Duration {
-    // Short times as likely as long ones: even on a logarithmic scale.
-    let (low, high) = (least.as_secs_f64().ln(), most.as_secs_f64().ln());
-    Duration::from_secs_f64((low + (high - low) * random.f64()).exp())
-}
-
-const MICRO: Duration = Duration::from_micros(1);
-const MILLI: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-impl Settings {
-    /// One batch on one worker, a fast network, and nothing that goes wrong.
-    pub fn calm(completions: u64) -> Self {
-        Self {
-            batches: vec![Tasks::new(0, completions, 7)],
-            visits: vec![Visit {
-                batch: 0,
-                at: Duration::ZERO,
-            }],
-            workers: vec![worker::Setup {
-                slots: 2,
-                window: 1,
-                broken: false,
-            }],
-            collector: collector::Setup {
-                fsync: MILLI,
-                memory: 64 << 20,
-                damage: 0,
-            },
-            latency: 100 * MICRO,
-            slow: 0,
-            faults: Vec::new(),
-            until: Duration::ZERO,
-            restart: SECOND,
-            exits_seen: true,
-            epoch_kept: true,
-            sanity_checks: true,
-            cancel: None,
-        }
-    }
-
-    /// What this seed decides.
-    pub fn draw(random: &mut Rng) -> Self {
-        let mut settings = Self::calm(0);
-        let most = [3, 20, 100, 300][random.usize(0..4)];
-        settings.batches = vec![draw_tasks(random, 0, most)];
-        if random.u32(0..6) == 0 {
-            settings.batches.push(draw_tasks(random, 1, most));
-            settings.visits.push(Visit {
-                batch: 1,
-                at: between(random, MILLI, 5 * SECOND),
-            });
-        }
-        if random.u32(0..6) == 0 {
-            settings.visits.push(Visit {
-                batch: 0,
-                at: between(random, MILLI, 20 * SECOND),
-            });
-        }
-        settings.workers = (0..random.usize(1..=8))
-            .map(|_| worker::Setup {
-                slots: random.u32(1..=4),
-                window: [1, 1, 4][random.usize(0..3)],
-                broken: false,
-            })
-            .collect();
-        settings.collector = collector::Setup {
-            fsync: between(random, MILLI, 100 * MILLI),
-            memory: [4 << 20, 64 << 20][random.usize(0..2)],
-            damage: [0, 0, 200][random.usize(0..3)],
-        };
-        settings.latency = between(random, 20 * MICRO, 50 * MILLI);
-        settings.slow = [0, 1, 30][random.usize(0..3)];
-        settings.until = between(random, SECOND, 60 * SECOND);
-        settings.restart = between(random, 20 * MILLI, 40 * SECOND);
-        settings.exits_seen = random.bool();
-        settings.epoch_kept = random.bool();
-        if random.u32(0..10) > 0 {
-            for fault in FAULTS {
-                let rare = matches!(fault, Fault::LoseDisk | Fault::Drain);
-                if random.u32(0..if rare { 8 } else { 3 }) == 0 {
-                    settings.faults.push((fault, between(random, 100 * MILLI, 20 * SECOND)));
-                }
-            }
-        }
-        if random.u32(0..25) == 0 {
-            settings.cancel = Some(between(random, MILLI, 10 * SECOND));
-        }
-        settings
-    }
-
-    /// How long the batches may take when nothing goes wrong any more.
-    pub fn patience(&self) -> Duration {
-        let batches = self.batches.iter().map(|tasks| {
-            let poison = (0..tasks.completions)
-                .filter(|number| tasks.nature(*number) == Nature::Poison)
-                .count();
-            let deaths = u32::try_from(poison).unwrap_or(u32::MAX) * (tasks.backoff_limit + 5);
-            5 * tasks.work() + deaths * (self.restart + SECOND)
-        });
-        300 * SECOND + batches.sum()
-    }
-
-    /// Nothing goes wrong in this run.
-    pub fn is_calm(&self) -> bool {
-        let poison = self.batches.iter().any(|tasks| tasks.mix.poison > 0);
-        self.faults.is_empty() && self.visits.len() == self.batches.len() && !poison
-    }
-}
-
-fn draw_tasks(random: &mut Rng, index: u64, most: u64) -> Tasks {
-    let mut tasks = Tasks::new(index, random.u64(0..=most), random.u64(..));
-    tasks.backoff_limit = random.u32(0..=3);
-    tasks.duration = between(random, 10 * MICRO, 300 * MILLI);
-    tasks.length = [16, 200, 20_000][random.usize(0..3)];
-    let mut rarely = |one_in: u32, most: u32| {
-        if random.u32(0..one_in) == 0 {
-            random.u32(0..=most)
-        } else {
-            0
-        }
-    };
-    tasks.mix = Mix {
-        flaky: rarely(2, 200),
-        bad: rarely(3, 100),
-        poison: rarely(4, 50),
-        too_large: rarely(12, 1),
-    };
-    if rarely(20, 1) > 0 {
-        tasks.max_failed = Some(2);
-    }
-    tasks
-}

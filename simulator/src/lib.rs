@@ -17,12 +17,14 @@
 pub mod checker;
 pub mod collector;
 pub mod command;
+pub mod dice;
 pub mod disk;
 pub mod facts;
 pub mod faults;
 pub mod host;
 pub mod network;
 pub mod observation;
+pub mod settings;
 pub mod tasks;
 pub mod trace;
 pub mod ventilator;
@@ -31,9 +33,8 @@ pub mod world;
 
 use std::time::Duration;
 
-use fastrand::Rng;
-
-use self::faults::Settings;
+use self::dice::{Concern, Dice};
+use self::settings::Settings;
 use self::trace::Trace;
 use self::world::{Tally, World};
 
@@ -52,17 +53,16 @@ pub struct Outcome {
 
 /// Runs one seed to its end. Panics if a rule is broken.
 pub fn run(seed: u64, print: bool) -> Outcome {
-    let mut random = Rng::with_seed(seed);
-    let settings = Settings::draw(&mut random);
-    run_with(settings, random, print)
+    let settings = Settings::draw(&mut Dice::new(seed).fresh(Concern::Settings));
+    run_with(settings, seed, print)
 }
 
 /// Runs these settings to their end. Panics if a rule is broken.
-pub fn run_with(settings: Settings, random: Rng, print: bool) -> Outcome {
+pub fn run_with(settings: Settings, seed: u64, print: bool) -> Outcome {
     if print {
         println!("{settings:#?}");
     }
-    let mut world = World::new(settings, random, Trace::new(print));
+    let mut world = World::new(settings, seed, Trace::new(print));
     world.run();
     Outcome {
         hash: world.trace.hash(),

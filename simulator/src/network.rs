@@ -55,6 +55,10 @@ pub struct Network {
     names: BTreeMap<(PartyId, LinkId), (ConnectionId, PartyId)>,
     /// Pairs of processes that cannot reach each other.
     parted: BTreeSet<(PartyId, PartyId)>,
+    /// From whom to whom nothing arrives, and for how many reasons.
+    blocked: BTreeMap<(PartyId, PartyId), u32>,
+    /// Sides of connections to which nothing arrives, and for how many reasons.
+    stalled: BTreeMap<(ConnectionId, usize), u32>,
     next: ConnectionId,
     accepted: u64,
 }
@@ -94,6 +98,42 @@ impl Network {
     /// Whether two processes cannot reach each other.
     pub fn is_parted(&self, one: PartyId, other: PartyId) -> bool {
         self.parted.contains(&(one.min(other), one.max(other)))
+    }
+
+    /// Lets nothing from one process to another arrive.
+    pub fn block(&mut self, way: (PartyId, PartyId)) {
+        *self.blocked.entry(way).or_default() += 1;
+    }
+
+    /// Takes back one [`Self::block`].
+    pub fn unblock(&mut self, way: (PartyId, PartyId)) {
+        take_back(&mut self.blocked, &way);
+    }
+
+    /// Lets nothing to this side of a connection arrive.
+    pub fn stall(&mut self, id: ConnectionId, side: usize) {
+        *self.stalled.entry((id, side)).or_default() += 1;
+    }
+
+    /// Takes back one [`Self::stall`].
+    pub fn flow(&mut self, id: ConnectionId, side: usize) {
+        take_back(&mut self.stalled, &(id, side));
+    }
+
+    /// Whether what is sent to this side of a connection has to wait.
+    pub fn holds(&self, id: ConnectionId, side: usize) -> bool {
+        let Some(connection) = self.connections.get(&id) else {
+            return false;
+        };
+        let [to, from] = [side, 1 - side].map(|side| connection.ends[side].party);
+        self.stalled.contains_key(&(id, side)) || self.blocked.contains_key(&(from, to))
+    }
+
+    /// Everybody can reach everybody, and nothing waits.
+    pub fn heal(&mut self) {
+        self.parted.clear();
+        self.blocked.clear();
+        self.stalled.clear();
     }
 
     /// The connection and side of a process's link.
@@ -155,5 +195,15 @@ impl Network {
             .filter(|(_, c)| both(c))
             .map(|(id, _)| *id)
             .collect()
+    }
+}
+
+/// One reason less; nothing if all of them are gone already.
+fn take_back<K: Ord>(reasons: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = reasons.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            reasons.remove(key);
+        }
     }
 }

@@ -10,7 +10,7 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::{Message, OutcomeCode};
-use harmony_simulator::faults::Settings;
+use harmony_simulator::settings::Settings;
 use harmony_simulator::tasks::Nature;
 use harmony_simulator::world::World;
 use stage::{attempts, settings, world};

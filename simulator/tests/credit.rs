@@ -10,7 +10,7 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::Message;
-use harmony_simulator::faults::Visit;
+use harmony_simulator::settings::Visit;
 use harmony_simulator::tasks::Tasks;
 use stage::{LONG, dispatched, settings, world};
 

@@ -10,8 +10,8 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::{Loss, Message, OutcomeCode, ReturnCause};
-use harmony_simulator::faults::Settings;
 use harmony_simulator::host::Input;
+use harmony_simulator::settings::Settings;
 use harmony_simulator::tasks::Nature;
 use harmony_simulator::world::World;
 use stage::{LONG, attempts, count, dispatched, settings, succeeded, was_sent, world};

@@ -10,14 +10,14 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::{Message, RefusedCode};
-use harmony_simulator::faults::Visit;
 use harmony_simulator::observation::Verdict;
+use harmony_simulator::settings::Visit;
 use stage::{LONG, attempts, epoch, settings, succeeded, world};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Tasks so long that a takeover finds them running.
-fn long_tasks(completions: u64, workers: usize) -> harmony_simulator::faults::Settings {
+fn long_tasks(completions: u64, workers: usize) -> harmony_simulator::settings::Settings {
     let mut settings = settings(completions, workers);
     settings.batches[0].duration = Duration::from_millis(400);
     settings

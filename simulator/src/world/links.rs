@@ -17,7 +17,7 @@ impl World {
             .position(|party| party.name == endpoint)
             .expect("all endpoints are known");
         let id = self.network.dial(from, link, to);
-        let at = self.at + self.delay();
+        let at = self.at + self.delay(from, to);
         self.push(at, Event::Arrive(id));
         self.push(self.at + Duration::from_secs(5), Event::DialTimeout(id));
     }
@@ -37,11 +37,11 @@ impl World {
         let parted = self.network.is_parted(dialler.party, acceptor.party);
         if parted || dialler.side == Side::Closed || self.parties[acceptor.party].host.is_none() {
             self.network.close(id, 1);
-            let at = self.at + self.delay();
+            let at = self.at + self.delay(acceptor.party, dialler.party);
             self.push(at, Event::Told(id, 0));
             return;
         }
-        let at = self.at + self.delay();
+        let at = self.at + self.delay(acceptor.party, dialler.party);
         if let Some(connection) = self.network.connection(id) {
             connection.ends[1].side = Side::Open;
             connection.ends[0].arrival = at;
@@ -63,15 +63,15 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: PartyId, link: LinkId, packet: Packet) {
-        let delay = self.delay();
         self.check_storm(from);
         let Some((id, side)) = self.network.find(from, link) else {
             return;
         };
+        let other = 1 - side;
+        let delay = self.delay_to(id, other);
         let Some(connection) = self.network.connection(id) else {
             return;
         };
-        let other = 1 - side;
         let end = &mut connection.ends[other];
         end.arrival = end.arrival.max(self.at + delay);
         let (arrival, to) = (end.arrival, end.party);
@@ -81,6 +81,14 @@ impl World {
             .message(self.at, who, if lost { "-x" } else { "->" }, peer, &packet);
         if !lost {
             self.push(arrival, Event::Deliver(id, other, packet));
+        }
+    }
+
+    /// How long the next message to this side of a connection takes.
+    fn delay_to(&mut self, id: ConnectionId, side: usize) -> Duration {
+        match self.network.connection(id).map(|connection| connection.ends) {
+            Some(ends) => self.delay(ends[1 - side].party, ends[side].party),
+            None => Duration::ZERO,
         }
     }
 
@@ -114,6 +122,30 @@ impl World {
         self.explain_again();
         self.network.close(id, side);
         self.finish(id, 1 - side);
+        self.hear_closed(party, link);
+    }
+
+    /// A side hears of the end behind everything that was sent to it.
+    pub(super) fn finish(&mut self, id: ConnectionId, side: usize) {
+        let at = self.at + self.delay_to(id, side);
+        if let Some(connection) = self.network.connection(id) {
+            let at = at.max(connection.ends[side].arrival);
+            self.push(at, Event::Finished(id, side));
+        }
+    }
+
+    /// A machine gives its side up: what it sent and has not arrived yet is lost.
+    pub(super) fn give_up(&mut self, party: PartyId, link: LinkId) {
+        let Some((id, side)) = self.network.find(party, link) else {
+            return;
+        };
+        self.explain_again();
+        self.network.close(id, side);
+        self.cut(id, 1 - side);
+        self.hear_closed(party, link);
+    }
+
+    fn hear_closed(&mut self, party: PartyId, link: LinkId) {
         let incarnation = self.parties[party].incarnation;
         self.push(
             self.at + Duration::from_micros(10),
@@ -121,18 +153,9 @@ impl World {
         );
     }
 
-    /// A side hears of the end behind everything that was sent to it.
-    pub(super) fn finish(&mut self, id: ConnectionId, side: usize) {
-        let at = self.at + self.delay();
-        if let Some(connection) = self.network.connection(id) {
-            let at = at.max(connection.ends[side].arrival);
-            self.push(at, Event::Finished(id, side));
-        }
-    }
-
     /// A side hears of the end, and what is under way is lost.
     pub(super) fn cut(&mut self, id: ConnectionId, side: usize) {
-        let at = self.at + self.delay();
+        let at = self.at + self.delay_to(id, side);
         if let Some(connection) = self.network.connection(id) {
             connection.broken = true;
             self.push(at, Event::Told(id, side));

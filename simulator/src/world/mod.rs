@@ -1,6 +1,7 @@
 //! The world: one queue of events in virtual time, and all processes stepped one after the other.
 
 mod links;
+mod partitions;
 mod processes;
 mod script;
 mod strikes;
@@ -8,17 +9,19 @@ mod strikes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
 use harmony_protocol::ids::Epoch;
 use harmony_protocol::wire::Ending;
 
+use self::strikes::Strike;
 use crate::checker::Checker;
 use crate::collector::CollectorHost;
+use crate::dice::{Concern, Dice};
 use crate::disk::Disk;
-use crate::faults::{Fault, Settings};
+use crate::faults::Fault;
 use crate::host::Input;
 use crate::network::{ConnectionId, Network, PartyId, Side};
 use crate::observation::{Exit, Observation, Packet, Role, Verdict};
+use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::ventilator::VentilatorHost;
 use crate::worker::WorkerHost;
@@ -71,12 +74,19 @@ enum Event {
     Finished(ConnectionId, usize),
     /// This side hears that the link was cut.
     Told(ConnectionId, usize),
-    Fault(usize),
+    Strike(Strike),
     Die(PartyId, u64),
     Leave(PartyId, u64),
     Start(PartyId),
     Resume(PartyId, u64),
     Join(PartyId, PartyId),
+    /// From now on what is sent to this side of a connection waits.
+    Stall(ConnectionId, usize),
+    /// It need not wait any longer.
+    Flow(ConnectionId, usize),
+    /// There is a way again from these processes to those.
+    Unblock(Fault, Vec<(PartyId, PartyId)>),
+    Heal,
     DiskRoom,
 }
 
@@ -99,10 +109,12 @@ pub struct World {
     settings: Settings,
     base: Instant,
     at: Duration,
-    random: Rng,
+    dice: Dice,
     queue: BTreeMap<(Duration, u64), Event>,
     pushed: u64,
     network: Network,
+    /// What waits on its way to a side of a connection.
+    held: BTreeMap<(ConnectionId, usize), Vec<Event>>,
     disk: Disk,
     parties: Vec<Party>,
     /// What happened.
@@ -112,6 +124,8 @@ pub struct World {
     /// Counts.
     pub tally: Tally,
     processes: u128,
+    /// Strikes so far, by kind and ordinal.
+    pub struck: Vec<(Fault, u64)>,
     /// Nothing has gone wrong.
     calm: bool,
     deaths: u64,
@@ -136,14 +150,16 @@ fn claimed(host: &Host) -> Epoch {
 
 impl World {
     /// A world that has not begun.
-    pub fn new(settings: Settings, random: Rng, trace: Trace) -> Self {
+    pub fn new(settings: Settings, seed: u64, trace: Trace) -> Self {
         let mut world = Self {
             base: Instant::now(),
             at: Duration::ZERO,
-            random,
+            dice: Dice::new(seed),
             queue: BTreeMap::new(),
             pushed: 0,
             network: Network::default(),
+            held: BTreeMap::new(),
+            struck: Vec::new(),
             disk: Disk::default(),
             parties: Vec::new(),
             trace,
@@ -162,7 +178,10 @@ impl World {
             world.add(Role::Ventilator(visit.batch), format!("ventilator-{index}"), visit.at);
         }
         for index in 0..world.settings.faults.len() {
-            world.schedule_fault(index);
+            world.schedule_strike(index, 0, Duration::ZERO);
+        }
+        if world.settings.until > Duration::ZERO {
+            world.push(world.settings.until, Event::Heal);
         }
         world.explain_visits();
         if let Some(cancel) = world.settings.cancel {
@@ -213,16 +232,14 @@ impl World {
         self.queue.insert((at, self.pushed), event);
     }
 
-    fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        least + most.saturating_sub(least).mul_f64(self.random.f64())
-    }
-
-    fn delay(&mut self) -> Duration {
-        let slow = self.random.u32(0..1000) < self.settings.slow;
+    /// How long the next message from one process to another takes.
+    fn delay(&mut self, from: PartyId, to: PartyId) -> Duration {
+        let random = self.dice.of(Concern::Path(from, to));
+        let slow = random.u32(0..1000) < self.settings.slow;
         let factor = if slow {
-            5.0 + self.random.f64() * 50.0
+            5.0 + random.f64() * 50.0
         } else {
-            0.5 + self.random.f64()
+            0.5 + random.f64()
         };
         self.settings.latency.mul_f64(factor)
     }
@@ -309,7 +326,23 @@ impl World {
         text
     }
 
+    /// Where an event arrives that travels on a connection.
+    fn arrives_at(event: &Event) -> Option<(ConnectionId, usize)> {
+        match event {
+            Event::Arrive(id) => Some((*id, 1)),
+            Event::Connected(id) => Some((*id, 0)),
+            Event::Deliver(id, side, _) | Event::Finished(id, side) | Event::Told(id, side) => Some((*id, *side)),
+            _ => None,
+        }
+    }
+
     fn step(&mut self, event: Event) {
+        if let Some((id, side)) = Self::arrives_at(&event)
+            && self.network.holds(id, side)
+        {
+            self.held.entry((id, side)).or_default().push(event);
+            return;
+        }
         match event {
             Event::Input(party, incarnation, input) => {
                 if self.parties[party].incarnation == incarnation {
@@ -345,8 +378,13 @@ impl World {
                     self.told(id, side);
                 }
             }
-            Event::Told(id, side) => self.told(id, side),
-            Event::Fault(index) => self.strike(index),
+            Event::Told(id, side) => {
+                let lost = self.network.connection(id).is_none_or(|c| c.ends[side].clogged);
+                if !lost {
+                    self.told(id, side);
+                }
+            }
+            Event::Strike(strike) => self.strike(strike),
             Event::Die(party, incarnation) => {
                 if self.parties[party].incarnation == incarnation {
                     self.explain();
@@ -361,6 +399,10 @@ impl World {
                 self.network.part(one, other, false);
                 self.observe(&Observation::Healed(Fault::Part));
             }
+            Event::Stall(id, side) => self.stall(id, side, true),
+            Event::Flow(id, side) => self.stall(id, side, false),
+            Event::Unblock(fault, ways) => self.unblock(fault, &ways),
+            Event::Heal => self.heal(),
             Event::DiskRoom => {
                 self.disk.full = false;
                 self.observe(&Observation::Healed(Fault::DiskFull));

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Event, Host, RESTART_AFTER, Role, SPINS, Waiting, World, claimed};
 use crate::collector::CollectorHost;
+use crate::dice::{Concern, evenly};
 use crate::host::{Action, Context, Input};
 use crate::network::PartyId;
 use crate::observation::{Exit, Observation};
@@ -21,7 +22,7 @@ impl World {
         }
         self.processes += 1;
         let process = ProcessId(Uuid::from_u128(0x9206_0000 + self.processes));
-        let seed = self.random.u64(..);
+        let seed = self.dice.of(Concern::Process(id)).u64(..);
         let now = self.now();
         let party = &mut self.parties[id];
         party.incarnation += 1;
@@ -78,12 +79,12 @@ impl World {
         self.end_process(id, &host);
         self.observe(&Observation::Ended { party: id, exit });
         if let Host::Collector(_) = host {
-            self.disk.crash(&mut self.random);
+            self.disk.crash(self.dice.of(Concern::Disk));
         }
         if let Host::Worker(_) = &host {
             self.tell_exit(id, exit == Exit::OwnDoing);
         }
-        let flush = self.random.bool();
+        let flush = self.dice.of(Concern::Process(id)).bool();
         for (connection, side) in self.network.of(id) {
             self.network.close(connection, side);
             if flush {
@@ -95,7 +96,8 @@ impl World {
     }
 
     pub(super) fn start_later(&mut self, id: PartyId) {
-        let pause = self.between(RESTART_AFTER, self.settings.restart);
+        let random = self.dice.of(Concern::Process(id));
+        let pause = evenly(random, RESTART_AFTER, self.settings.restart);
         self.push(self.at + pause, Event::Start(id));
     }
 
@@ -128,10 +130,11 @@ impl World {
             return;
         }
         let name = self.parties[worker].name.clone();
-        let counts = own_doing || self.random.bool();
+        let mut random = self.dice.of(Concern::Process(worker)).fork();
+        let counts = own_doing || random.bool();
         for id in 0..self.parties.len() {
             if let (Role::Ventilator(_), Some(_)) = (self.parties[id].role, &self.parties[id].host) {
-                let at = self.at + self.between(Duration::ZERO, RESTART_AFTER);
+                let at = self.at + evenly(&mut random, Duration::ZERO, RESTART_AFTER);
                 let incarnation = self.parties[id].incarnation;
                 self.push(
                     at,
@@ -189,7 +192,7 @@ impl World {
             party: id,
             paused: false,
         });
-        if self.random.bool() && self.parties[id].timer.is_none() {
+        if self.parties[id].timer.is_none() && self.dice.of(Concern::Process(id)).bool() {
             self.give(id, Input::Timer);
         }
         while let Some(waiting) = self.parties[id].waiting.pop_front() {
@@ -227,7 +230,7 @@ impl World {
             party: id,
             now: self.base + self.at,
             at: self.at,
-            random: &mut self.random,
+            random: self.dice.of(Concern::Host(id)),
             disk: &mut self.disk,
             checker: &mut self.checker,
             network: &self.network,
@@ -283,8 +286,8 @@ impl World {
             Action::Exit => self.push(self.at + Duration::from_secs(1), Event::Leave(id, incarnation)),
             Action::Link(LinkOutput::Dial { link, endpoint }) => self.dial(id, link, &endpoint),
             Action::Send(link, packet) => self.send(id, link, packet),
-            // What is queued may be lost or not: the other end does not read, or its link is clogged.
-            Action::Link(LinkOutput::Close { link } | LinkOutput::Cut { link }) => self.close(id, link),
+            Action::Link(LinkOutput::Close { link }) => self.close(id, link),
+            Action::Link(LinkOutput::Cut { link }) => self.give_up(id, link),
             Action::Link(LinkOutput::Send { .. }) => panic!("a message leaves as a packet"),
         }
     }

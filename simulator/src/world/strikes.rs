@@ -2,30 +2,84 @@
 
 use std::time::Duration;
 
-use super::{Event, Host, Party, Role, World};
+use fastrand::Rng;
+
+use super::{Event, Host, Party, World};
+use crate::dice::{Concern, broadly, evenly};
 use crate::faults::Fault;
 use crate::host::Input;
-use crate::network::{ConnectionId, PartyId};
-use crate::observation::{Exit, Observation};
+use crate::network::PartyId;
+use crate::observation::{Exit, Observation, Role};
+
+/// One fault that is about to strike.
+#[derive(Debug)]
+pub(super) struct Strike {
+    /// Which of the faults of the settings.
+    index: usize,
+    /// How many of its kind came before.
+    ordinal: u64,
+    /// Its own dice.
+    random: Rng,
+    /// It waits for work in flight until then.
+    waits_until: Duration,
+    waits: bool,
+}
+
+/// How long a strike waits for work in flight at most.
+const MOMENT_WITHIN: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(7);
+/// Strikes of one kind in a run at most: more of them only keep work from being done at all.
+const STRIKES_MOST: u64 = 40;
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// The longest time that something goes on which is over by itself.
+const WHILE_MOST: Duration = Duration::from_secs(20);
+/// The longest time that a process is not scheduled.
+const PAUSE_MOST: Duration = Duration::from_mins(1);
+
+/// How long something goes on: more often short than long.
+pub(super) fn a_while(random: &mut Rng) -> Duration {
+    broadly(random, 50 * MILLI, WHILE_MOST)
+}
 
 impl World {
-    pub(super) fn schedule_fault(&mut self, index: usize) {
-        let (_, mean) = self.settings.faults[index];
-        let pause = mean.mul_f64(-(1.0 - self.random.f64()).ln());
-        let at = self.at + pause;
-        if at < self.settings.until {
-            self.push(at, Event::Fault(index));
+    /// The next strike of a kind, some time after the one before it.
+    pub(super) fn schedule_strike(&mut self, index: usize, ordinal: u64, after: Duration) {
+        let (fault, mean) = self.settings.faults[index];
+        let mut random = self.dice.fresh(Concern::Strike(fault, ordinal));
+        let at = after + mean.mul_f64(-(1.0 - random.f64()).ln());
+        if at >= self.settings.until || ordinal >= STRIKES_MOST {
+            return;
         }
+        let strike = Strike {
+            index,
+            ordinal,
+            waits_until: at + MOMENT_WITHIN,
+            waits: random.bool(),
+            random,
+        };
+        self.push(at, Event::Strike(strike));
     }
 
-    pub(super) fn strike(&mut self, index: usize) {
-        let (fault, _) = self.settings.faults[index];
-        self.schedule_fault(index);
-        if self.all_ended() {
+    /// Half of the strikes wait for a moment in which they can do harm.
+    pub(super) fn strike(&mut self, mut strike: Strike) {
+        if self.all_ended() || self.at >= self.settings.until {
             return;
         }
         let in_flight = self.in_flight().iter().sum::<u64>();
-        if self.strike_with(fault) {
+        if strike.waits && in_flight == 0 && self.at < strike.waits_until {
+            self.push(self.at + LOOK_EVERY, Event::Strike(strike));
+            return;
+        }
+        self.schedule_strike(strike.index, strike.ordinal + 1, self.at);
+        let (fault, _) = self.settings.faults[strike.index];
+        if self.settings.skipped.contains(&(fault, strike.ordinal)) {
+            return;
+        }
+        if self.strike_with(fault, &mut strike.random) {
+            self.struck.push((fault, strike.ordinal));
             *self.tally.faults.entry(fault).or_default() += 1;
             *self.tally.hits.entry(fault).or_default() += u64::from(in_flight > 0);
         }
@@ -50,6 +104,12 @@ impl World {
         }
     }
 
+    /// A fault is about to do its harm.
+    pub(super) fn strikes(&mut self, fault: Fault) {
+        self.observe(&Observation::Struck(fault));
+        self.explain();
+    }
+
     /// A link ends: what went out on it since it broke may run elsewhere as well.
     pub(super) fn explain_again(&mut self) {
         if !self.calm {
@@ -57,52 +117,39 @@ impl World {
         }
     }
 
-    pub(super) fn pick(&mut self, test: impl Fn(&Party) -> bool) -> Option<PartyId> {
+    fn pick(&self, random: &mut Rng, test: impl Fn(&Party) -> bool) -> Option<PartyId> {
         let candidates: Vec<PartyId> = (0..self.parties.len())
             .filter(|id| self.parties[*id].host.is_some() && test(&self.parties[*id]))
             .collect();
-        (!candidates.is_empty()).then(|| candidates[self.random.usize(0..candidates.len())])
-    }
-
-    pub(super) fn pick_connection(&mut self) -> Option<ConnectionId> {
-        let standing = self.network.standing();
-        (!standing.is_empty()).then(|| standing[self.random.usize(0..standing.len())])
+        (!candidates.is_empty()).then(|| candidates[random.usize(0..candidates.len())])
     }
 
     /// False if there is nothing to strike.
-    pub(super) fn strike_with(&mut self, fault: Fault) -> bool {
+    fn strike_with(&mut self, fault: Fault, random: &mut Rng) -> bool {
         let target = match fault {
-            Fault::KillVentilator => self.pick(|p| matches!(&p.host, Some(Host::Ventilator(v)) if !v.is_over())),
-            Fault::KillCollector | Fault::LoseDisk => self.pick(|p| p.role == Role::Collector),
-            Fault::KillWorker | Fault::Drain => self.pick(|p| matches!(p.role, Role::Worker(_))),
-            Fault::Pause => self.pick(|p| !p.paused),
-            Fault::Cut | Fault::HalfCut | Fault::Clog | Fault::Part => return self.strike_link(fault),
+            Fault::KillVentilator => {
+                self.pick(random, |p| matches!(&p.host, Some(Host::Ventilator(v)) if !v.is_over()))
+            }
+            Fault::KillCollector | Fault::LoseDisk => self.pick(random, |p| p.role == Role::Collector),
+            Fault::KillWorker | Fault::Drain => self.pick(random, |p| matches!(p.role, Role::Worker(_))),
+            Fault::Pause => self.pick(random, |p| !p.paused),
+            Fault::Cut | Fault::HalfCut | Fault::Clog | Fault::Swizzle => return self.strike_link(fault, random),
+            Fault::Part | Fault::OneWay | Fault::Blackout => return self.strike_pair(fault, random),
+            Fault::Isolate | Fault::Split => return self.strike_crowd(fault, random),
             Fault::DiskFull => {
                 self.observe(&Observation::Struck(fault));
                 self.disk.full = true;
-                let time = self.between(Duration::from_millis(100), Duration::from_secs(10));
-                self.push(self.at + time, Event::DiskRoom);
+                self.push(self.at + evenly(random, 100 * MILLI, 10 * SECOND), Event::DiskRoom);
                 self.trace.note(self.at, format_args!("the disk is full"));
                 return true;
             }
         };
         let Some(target) = target else { return false };
-        self.observe(&Observation::Struck(fault));
-        self.explain();
+        self.strikes(fault);
         match fault {
-            Fault::Pause => {
-                self.trace
-                    .note(self.at, format_args!("{} is paused", self.parties[target].name));
-                self.parties[target].paused = true;
-                let (party, paused) = (target, true);
-                self.observe(&Observation::Paused { party, paused });
-                let most = if self.random.bool() { 30_000 } else { 2_000 };
-                let time = self.between(Duration::from_millis(10), Duration::from_millis(most));
-                let incarnation = self.parties[target].incarnation;
-                self.push(self.at + time, Event::Resume(target, incarnation));
-            }
+            Fault::Pause => self.pause_for(target, broadly(random, 10 * MILLI, PAUSE_MOST)),
             Fault::Drain => {
-                let grace = self.between(Duration::ZERO, Duration::from_secs(3));
+                let grace = evenly(random, Duration::ZERO, 3 * SECOND);
                 self.trace
                     .note(self.at, format_args!("{} is to leave", self.parties[target].name));
                 self.give(target, Input::Drain(grace));
@@ -135,28 +182,28 @@ impl World {
         self.disk.wipe();
     }
 
-    pub(super) fn strike_link(&mut self, fault: Fault) -> bool {
-        let Some(id) = self.pick_connection() else { return false };
-        self.observe(&Observation::Struck(fault));
-        self.explain();
+    fn strike_link(&mut self, fault: Fault, random: &mut Rng) -> bool {
+        let standing = self.network.standing();
+        if standing.is_empty() {
+            return false;
+        }
+        self.strikes(fault);
+        if fault == Fault::Swizzle {
+            self.swizzle(&standing, random);
+            return true;
+        }
+        let id = standing[random.usize(0..standing.len())];
         self.trace
             .note(self.at, format_args!("{fault:?} strikes connection {id}"));
-        let side = self.random.usize(0..2);
+        let side = random.usize(0..2);
         let both = fault == Fault::Cut;
-        let told = both || self.random.bool();
-        let times = [0, 1].map(|_| self.between(Duration::ZERO, Duration::from_millis(300)));
+        let told = both || random.bool();
+        let times = [0, 1].map(|_| evenly(random, Duration::ZERO, 300 * MILLI));
         let Some(connection) = self.network.connection(id) else {
             return false;
         };
         if fault == Fault::Clog {
             connection.ends[side].clogged = true;
-            return true;
-        }
-        if fault == Fault::Part {
-            let [one, other] = connection.ends.map(|end| end.party);
-            let time = self.between(Duration::from_millis(100), Duration::from_secs(20));
-            self.part(one, other, true);
-            self.push(self.at + time, Event::Join(one, other));
             return true;
         }
         connection.broken = true;

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use fastrand::Rng;
 use harmony_protocol::wire::{Message, Tasks};
-use harmony_simulator::faults::Settings;
+use harmony_simulator::settings::Settings;
 use harmony_simulator::trace::Trace;
 use harmony_simulator::worker;
 use harmony_simulator::world::World;
@@ -36,7 +35,7 @@ pub(crate) fn world(settings: Settings) -> World {
 pub(crate) fn world_of(seed: u64, settings: Settings) -> World {
     let mut trace = Trace::new(std::env::var_os("HARMONY_TRACE").is_some());
     trace.kept = Some(Vec::new());
-    World::new(settings, Rng::with_seed(seed), trace)
+    World::new(settings, seed, trace)
 }
 
 /// All TASKS that left, with sender and receiver.
