@@ -1,5 +1,7 @@
 //! What can go wrong.
 
+use std::fmt;
+
 use clap::ValueEnum;
 
 /// Something that goes wrong.
@@ -58,3 +60,10 @@ pub const FAULTS: [Fault; 16] = [
     Fault::Drain,
     Fault::DiskFull,
 ];
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.to_possible_value().map(|value| value.get_name().to_owned());
+        f.pad(&name.unwrap_or_default())
+    }
+}

@@ -14,6 +14,7 @@
 // Virtual time only grows.
 #![allow(clippy::unchecked_time_subtraction)]
 
+pub mod broken;
 pub mod checker;
 pub mod collector;
 pub mod command;
@@ -25,6 +26,7 @@ pub mod host;
 pub mod network;
 pub mod observation;
 pub mod settings;
+pub mod shrink;
 pub mod tasks;
 pub mod trace;
 pub mod ventilator;
@@ -33,7 +35,8 @@ pub mod world;
 
 use std::time::Duration;
 
-use self::dice::{Concern, Dice};
+use self::broken::{Broken, catch};
+use self::faults::Fault;
 use self::settings::Settings;
 use self::trace::Trace;
 use self::world::{Tally, World};
@@ -53,21 +56,31 @@ pub struct Outcome {
 
 /// Runs one seed to its end. Panics if a rule is broken.
 pub fn run(seed: u64, print: bool) -> Outcome {
-    let settings = Settings::draw(&mut Dice::new(seed).fresh(Concern::Settings));
-    run_with(settings, seed, print)
+    run_with(Settings::of(seed), seed, print)
 }
 
 /// Runs these settings to their end. Panics if a rule is broken.
 pub fn run_with(settings: Settings, seed: u64, print: bool) -> Outcome {
-    if print {
-        println!("{settings:#?}");
-    }
     let mut world = World::new(settings, seed, Trace::new(print));
     world.run();
-    Outcome {
-        hash: world.trace.hash(),
-        events: world.trace.events(),
-        elapsed: world.elapsed(),
-        tally: world.tally.clone(),
+    world.outcome()
+}
+
+/// A run that may have broken a rule.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// How it went, or what it broke.
+    pub outcome: Result<Outcome, Broken>,
+    /// The faults that struck, by kind and ordinal.
+    pub struck: Vec<(Fault, u64)>,
+}
+
+/// Runs these settings until they end or break a rule.
+pub fn attempt(settings: Settings, seed: u64, print: bool) -> Run {
+    let mut world = World::new(settings, seed, Trace::new(print));
+    let ended = catch(|| world.run());
+    Run {
+        outcome: ended.map(|()| world.outcome()),
+        struck: world.struck,
     }
 }

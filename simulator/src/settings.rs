@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::dice::broadly;
+use crate::dice::{Concern, Dice, broadly};
 use crate::faults::{FAULTS, Fault};
 use crate::tasks::{Mix, Nature, Tasks};
 use crate::{collector, worker};
@@ -89,7 +89,11 @@ impl Settings {
     }
 
     /// What this seed decides.
-    pub fn draw(random: &mut Rng) -> Self {
+    pub fn of(seed: u64) -> Self {
+        Self::draw(&mut Dice::new(seed).fresh(Concern::Settings))
+    }
+
+    fn draw(random: &mut Rng) -> Self {
         let mut settings = Self::calm(0);
         let most = [3, 20, 100, 300][random.usize(0..4)];
         settings.batches = vec![draw_tasks(random, 0, most)];
@@ -137,6 +141,35 @@ impl Settings {
             settings.cancel = Some(broadly(random, MILLI, 10 * SECOND));
         }
         settings
+    }
+
+    /// What takes part and what goes wrong, in some lines.
+    pub fn summary(&self) -> String {
+        let mut lines = Vec::new();
+        for tasks in &self.batches {
+            let mix = tasks.mix;
+            lines.push(format!(
+                "{}: {} tasks of about {:?}, {mix:?}",
+                tasks.name, tasks.completions, tasks.duration
+            ));
+        }
+        for visit in &self.visits {
+            let name = &self.batches[visit.batch].name;
+            lines.push(format!("a ventilator for {name} from {:?} on", visit.at));
+        }
+        lines.push(format!("workers: {:?}", self.workers));
+        lines.push(format!("{:?}", self.collector));
+        lines.push(format!(
+            "messages take about {:?}, {} of 1,000 much longer",
+            self.latency, self.slow
+        ));
+        for (fault, mean) in &self.faults {
+            lines.push(format!("{fault:?} every {mean:?} until {:?}", self.until));
+        }
+        if !self.skipped.is_empty() {
+            lines.push(format!("but not {:?}", self.skipped));
+        }
+        lines.iter().fold(String::new(), |text, line| text + "  " + line + "\n")
     }
 
     /// About how long the batches take when nothing goes wrong, so that most faults strike while there is work.

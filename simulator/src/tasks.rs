@@ -25,7 +25,7 @@ pub enum Nature {
 }
 
 /// How many numbers of a batch have which nature, out of 1,000.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mix {
     /// See [`Nature::Flaky`].
     pub flaky: u32,

@@ -4,25 +4,25 @@
 use std::env;
 use std::ops::Range;
 
-use harmony_simulator::command::{Sum, guarded};
+use harmony_simulator::command::{Limit, Sum, failure, run_seeds};
 use harmony_simulator::faults::FAULTS;
 use harmony_simulator::run;
 
 /// Runs these seeds, and fails after all of them if one broke a rule.
 fn run_all(seeds: Range<u64>) -> Sum {
-    let mut sum = Sum::default();
     if let Some(seed) = env::var("HARMONY_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        let mut sum = Sum::default();
         sum.add(&run(seed, true));
         return sum;
     }
-    let mut failed = Vec::new();
-    for seed in seeds {
-        match guarded(seed) {
-            Some(outcome) => sum.add(&outcome),
-            None => failed.push(seed),
-        }
-    }
-    assert!(failed.is_empty(), "these seeds broke a rule: {failed:?}");
+    let runs = run_seeds(seeds.start, Limit::Seeds(seeds.end - seeds.start), true);
+    let failed: Vec<String> = runs
+        .broken
+        .iter()
+        .map(|(seed, broken)| failure(*seed, broken))
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    let sum = runs.sum;
     // A suite in which nothing happens would pass as well.
     for fault in FAULTS {
         let hits = sum.tally.hits.get(&fault).copied().unwrap_or_default();

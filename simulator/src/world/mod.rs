@@ -13,6 +13,7 @@ use harmony_protocol::ids::Epoch;
 use harmony_protocol::wire::Ending;
 
 use self::strikes::Strike;
+use crate::Outcome;
 use crate::checker::Checker;
 use crate::collector::CollectorHost;
 use crate::dice::{Concern, Dice};
@@ -293,6 +294,16 @@ impl World {
                 _ => 2,
             };
             self.tally.verdicts[place] += 1;
+        }
+    }
+
+    /// How it went.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            hash: self.trace.hash(),
+            events: self.trace.events(),
+            elapsed: self.at,
+            tally: self.tally.clone(),
         }
     }
 
