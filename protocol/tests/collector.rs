@@ -97,22 +97,26 @@ impl Stage {
     /// A ventilator that has started a batch of so many tasks.
     fn client(&mut self, n: u64, uid: BatchUid, completions: u64) -> LinkId {
         let link = self.link(n, Role::Ventilator);
-        let start = Start {
-            uid,
-            name: "batch".into(),
-            epoch: 1,
-            instance: InstanceId(Uuid::from_u128(5)),
-            completions: Some(completions),
-            policy: Some(Policy {
-                backoff_limit_per_index: 0,
-                max_bytes_per_task: 1,
-            }),
-            work: None,
-        };
-        self.tell(link, 1, &Message::Start(Box::new(start)));
+        self.tell(link, 1, &start(uid, 1, completions));
         self.settle();
         link
     }
+}
+
+/// Each epoch has an instance of its own.
+fn start(uid: BatchUid, epoch: u64, completions: u64) -> Message {
+    Message::Start(Box::new(Start {
+        uid,
+        name: "batch".into(),
+        epoch,
+        instance: InstanceId(Uuid::from_u128(5 << 8 | u128::from(epoch))),
+        completions: Some(completions),
+        policy: Some(Policy {
+            backoff_limit_per_index: 0,
+            max_bytes_per_task: 1,
+        }),
+        work: None,
+    }))
 }
 
 fn opened() -> Opened {
@@ -221,4 +225,35 @@ fn a_log_without_a_claim_takes_no_outcomes() {
             .any(|m| matches!(m, Message::Refused(r) if r.code == RefusedCode::NotStarted)),
         "BIND to a log that nobody claimed: {said:?}"
     );
+}
+
+#[test]
+fn a_late_start_of_a_lower_epoch_fences_nobody_after_the_end() {
+    let mut stage = Stage::new();
+    let first = stage.client(1, UID, 0);
+    let end = End {
+        epoch: 1,
+        completions: 0,
+    };
+    stage.tell(first, 1, &Message::End(end));
+    stage.settle();
+    stage.machine.handle_read_back(stage.now, UID, Vec::new(), 0);
+    // The end is recorded and not durable yet when a third ventilator comes, and then what the second one had sent.
+    let (second, third) = (stage.link(2, Role::Ventilator), stage.link(3, Role::Ventilator));
+    stage.tell(third, 1, &start(UID, 3, 0));
+    stage.tell(second, 1, &start(UID, 2, 0));
+    let outputs = stage.settle();
+    let told = |link: LinkId| {
+        let sent = outputs.iter().filter_map(move |output| match output {
+            Output::Link(LinkOutput::Send { link: to, frames }) if *to == link => Some(frames),
+            _ => None,
+        });
+        sent.map(|frames| decode(frames).expect("machines send what can be read").1)
+            .collect::<Vec<_>>()
+    };
+    for link in [first, second, third] {
+        let told = told(link);
+        assert!(told.iter().any(|m| matches!(m, Message::Done(_))), "{told:?}");
+        assert!(!told.iter().any(|m| matches!(m, Message::Refused(_))), "{told:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! START and BIND: a log is opened, a ventilator claims its batch, a worker binds.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::batch::{Batch, Client};
@@ -177,7 +178,8 @@ impl Collector {
                 return self.sessions.refuse(link, "START to a collector needs a policy");
             };
             // What has ended stays as it is, and answers with DONE whoever asks.
-            if !again && batch.state.ended().is_none() {
+            let ended = batch.state.ended().is_some();
+            if !again && !ended {
                 let claim = Claim {
                     name: start.name.clone(),
                     epoch: start.epoch,
@@ -187,7 +189,12 @@ impl Collector {
                 };
                 batch.record(now, &Record::Claim(claim));
             }
-            let older = std::mem::take(&mut batch.clients);
+            // Nobody takes over what has ended: its epoch does not rise, so that a late START of a lower epoch comes through.
+            let older = if ended {
+                BTreeMap::new()
+            } else {
+                std::mem::take(&mut batch.clients)
+            };
             batch.clients.insert(link, Client { alias, ready: false });
             for (other, client) in older.into_iter().filter(|(other, _)| *other != link) {
                 if !again {
