@@ -66,8 +66,6 @@ struct Driver {
     machine: Collector,
     transport: Transport,
     logs: BTreeMap<BatchUid, Recorder>,
-    /// Logs being opened; true if one is to be made in case there is none.
-    opening: BTreeMap<BatchUid, bool>,
     reports: UnboundedSender<Report>,
     failure: Option<LogError>,
 }
@@ -93,7 +91,6 @@ pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) ->
         config,
         transport,
         logs: BTreeMap::new(),
-        opening: BTreeMap::new(),
         reports,
         failure: None,
     };
@@ -179,7 +176,6 @@ impl Driver {
     }
 
     fn take_opened(&mut self, now: Instant, uid: BatchUid, opened: Result<Option<harmony_log::Opened>, LogError>) {
-        let create = self.opening.remove(&uid).unwrap_or(false);
         let opened = match opened {
             Ok(Some(harmony_log::Opened {
                 recorder,
@@ -194,11 +190,16 @@ impl Driver {
                     log_id,
                 }
             }
-            Ok(None) if create => {
-                self.machine.handle_opened(now, uid, Opened::Absent);
-                return self.open(uid, true);
-            }
             Ok(None) => Opened::Absent,
+            Err(error @ LogError::NoSpace { .. }) => {
+                tracing::warn!(batch = %uid, %error, "the log is opened when there is room");
+                Opened::NoRoom
+            }
+            // As wherever the disk fails: what it holds is known after a restart.
+            Err(error @ LogError::Io { .. }) => {
+                self.failure = Some(error);
+                return;
+            }
             Err(error) => {
                 tracing::error!(batch = %uid, %error, "the log cannot be opened");
                 Opened::Failed(error.to_string())
@@ -236,15 +237,7 @@ impl Driver {
         }
     }
 
-    fn open(&mut self, uid: BatchUid, create: bool) {
-        if self.logs.contains_key(&uid) {
-            return;
-        }
-        if let Some(creates) = self.opening.get_mut(&uid) {
-            *creates |= create;
-            return;
-        }
-        self.opening.insert(uid, false);
+    fn open(&self, uid: BatchUid, create: bool) {
         let (dir, reports) = (log_dir(&self.config.dir, uid), self.reports.clone());
         let config = bounded(self.config.max_log_bytes);
         spawn_blocking(move || {

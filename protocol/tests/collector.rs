@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output};
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
-use harmony_protocol::limits::{COMMIT_WITHIN, UNLOAD_AFTER};
+use harmony_protocol::limits::{COMMIT_WITHIN, DISK_FULL_PAUSE, UNLOAD_AFTER};
 use harmony_protocol::wire::{
     Bind, End, Hello, Message, OutcomeCode, Policy, RefusedCode, ResultEntry, Results, Role, Start, decode, encode,
 };
@@ -256,4 +256,32 @@ fn a_late_start_of_a_lower_epoch_fences_nobody_after_the_end() {
         assert!(told.iter().any(|m| matches!(m, Message::Done(_))), "{told:?}");
         assert!(!told.iter().any(|m| matches!(m, Message::Refused(_))), "{told:?}");
     }
+}
+
+#[test]
+fn a_log_that_finds_no_room_is_opened_when_there_is_some() {
+    let mut stage = Stage::new();
+    let client = stage.link(1, Role::Ventilator);
+    stage.tell(client, 1, &start(UID, 1, 1));
+    let opens = |outputs: &[Output]| {
+        outputs
+            .iter()
+            .filter(|output| matches!(output, Output::Open { .. }))
+            .count()
+    };
+    assert_eq!(opens(&stage.outputs()), 1);
+    stage.machine.handle_opened(stage.now, UID, Opened::NoRoom);
+    assert_eq!(opens(&stage.outputs()), 0, "not before a pause");
+    stage.now += DISK_FULL_PAUSE;
+    assert!(stage.machine.poll_timeout().is_some_and(|at| at <= stage.now));
+    stage.machine.handle_timeout(stage.now);
+    let outputs = stage.settle();
+    assert_eq!(opens(&outputs), 1);
+    let refused = |output: &Output| {
+        let Output::Link(LinkOutput::Send { frames, .. }) = output else {
+            return false;
+        };
+        matches!(decode(frames), Ok((_, Message::Refused(_))))
+    };
+    assert!(!outputs.iter().any(refused), "the ventilator only waits");
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::record::{Record, Settled};
 use crate::ids::{Alias, LinkId};
-use crate::limits::{CHECKPOINT_BYTES, COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE};
+use crate::limits::{COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE};
 use crate::wire::{Message, Retry, Span, State};
 
 /// What may be said once everything appended before it is durable.
@@ -157,8 +157,8 @@ impl Commit {
     }
 
     /// Whether a checkpoint of the state as of the newest record is worth its cost. Asked right after a record was taken in.
-    pub(crate) fn wants_checkpoint(&mut self) -> Option<u64> {
-        (self.checkpoint_bytes >= CHECKPOINT_BYTES).then(|| {
+    pub(crate) fn wants_checkpoint(&mut self, every: u64) -> Option<u64> {
+        (self.checkpoint_bytes >= every).then(|| {
             self.checkpoint_bytes = 0;
             self.newest
         })

@@ -24,7 +24,7 @@ use self::allowance::Allowances;
 use self::batch::Batch;
 use self::commit::Effect;
 use crate::ids::{Alias, BatchUid, Epoch, LinkId, LogId};
-use crate::limits::{COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS, HELD_MOST};
+use crate::limits::{CHECKPOINT_BYTES, COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS, HELD_MOST};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::wire::{
     ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Start,
@@ -37,6 +37,8 @@ pub struct Config {
     pub identity: Identity,
     /// Bytes of unacked outcomes that all links together may send.
     pub memory: u64,
+    /// Bytes of records of a batch between two checkpoints.
+    pub checkpoint_bytes: u64,
     /// One moment on both clocks: the monotonic one, and microseconds since 1970.
     pub clock: (Instant, u64),
 }
@@ -47,6 +49,7 @@ impl Config {
         Self {
             identity,
             memory: COLLECTOR_BYTES,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             clock,
         }
     }
@@ -124,6 +127,8 @@ pub enum Opened {
     },
     /// There is no such log, and none was to be made.
     Absent,
+    /// There is no room on the disk to open it: it is asked for again after a pause.
+    NoRoom,
     /// It cannot be opened.
     Failed(String),
 }
@@ -137,7 +142,12 @@ enum Request {
 
 #[derive(Clone, Debug)]
 enum Slot {
-    Opening { create: bool, requests: Vec<Request> },
+    Opening {
+        create: bool,
+        requests: Vec<Request>,
+        /// When to try again, after a full disk.
+        again: Option<Instant>,
+    },
     Open(Box<Batch>),
 }
 
@@ -298,7 +308,7 @@ impl Collector {
     /// The state as of the newest record is at hand only now: later the next record will have changed it.
     fn maybe_checkpoint(&mut self, uid: BatchUid) {
         if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
-            && let Some(sequence) = batch.commit.wants_checkpoint()
+            && let Some(sequence) = batch.commit.wants_checkpoint(self.config.checkpoint_bytes)
         {
             self.out.push_back(Output::Checkpoint {
                 uid,
@@ -403,6 +413,7 @@ impl Collector {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sessions.step(now);
         self.sessions.heartbeat(now, |_| Ping::default());
+        self.open_again(now);
         self.unload_unused(now);
     }
 
@@ -410,7 +421,7 @@ impl Collector {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let commits = self.slots.values().filter_map(|slot| match slot {
             Slot::Open(batch) => batch.commit.timeout(),
-            Slot::Opening { .. } => None,
+            Slot::Opening { again, .. } => *again,
         });
         commits
             .chain(self.sessions.timeout())

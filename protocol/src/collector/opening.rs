@@ -7,7 +7,7 @@ use super::batch::{Batch, Client};
 use super::commit::Effect;
 use super::{Claim, Collector, Opened, Output, Record, Request, Slot, Use};
 use crate::ids::{Alias, BatchUid, LinkId};
-use crate::limits::MAX_BATCHES;
+use crate::limits::{DISK_FULL_PAUSE, MAX_BATCHES};
 use crate::wire::{Ack, Message, RefusedCode, Start};
 
 impl Collector {
@@ -42,6 +42,7 @@ impl Collector {
             Some(Slot::Opening {
                 create: creating,
                 requests,
+                ..
             }) => {
                 // A log is opened once: if there is none, it is made after that answer.
                 *creating |= create;
@@ -63,6 +64,7 @@ impl Collector {
                     Slot::Opening {
                         create,
                         requests: vec![request],
+                        again: None,
                     },
                 );
                 self.out.push_back(Output::Open { uid, create });
@@ -86,6 +88,11 @@ impl Collector {
                 }
             }
             Opened::Absent => self.answer_absent(uid),
+            Opened::NoRoom => {
+                if let Some(Slot::Opening { again, .. }) = self.slots.get_mut(&uid) {
+                    *again = Some(now + DISK_FULL_PAUSE);
+                }
+            }
             Opened::Failed(reason) => {
                 if let Some(Slot::Opening { requests, .. }) = self.slots.remove(&uid) {
                     for (link, alias) in requests.iter().map(Request::sender) {
@@ -96,9 +103,20 @@ impl Collector {
         }
     }
 
+    /// Asks again for logs that found no room.
+    pub(super) fn open_again(&mut self, now: Instant) {
+        for (&uid, slot) in &mut self.slots {
+            if let Slot::Opening { create, again, .. } = slot
+                && again.take_if(|at| *at <= now).is_some()
+            {
+                self.out.push_back(Output::Open { uid, create: *create });
+            }
+        }
+    }
+
     /// There is no log: who only asked hears so, who wants to create one waits for that.
     pub(super) fn answer_absent(&mut self, uid: BatchUid) {
-        let Some(Slot::Opening { create, requests }) = self.slots.remove(&uid) else {
+        let Some(Slot::Opening { create, requests, .. }) = self.slots.remove(&uid) else {
             return;
         };
         let (creators, askers): (Vec<_>, Vec<_>) = requests.into_iter().partition(Request::creates);
@@ -117,6 +135,7 @@ impl Collector {
                 Slot::Opening {
                     create,
                     requests: creators,
+                    again: None,
                 },
             );
             self.out.push_back(Output::Open { uid, create });
