@@ -1,16 +1,18 @@
-//! A collector process: the machine, and a disk that takes virtual time.
+//! A collector process: the machine and the real log, on a disk that takes virtual time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use harmony_log::read_back::{self, ReadBack};
+use harmony_log::{DueCheckpoint, LogError, Recorder, Written};
 use harmony_protocol::Identity;
-use harmony_protocol::collector::{Collector, Config, Opened, Output};
+use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
-use harmony_protocol::limits::RANGES_PER_PIECE;
 use harmony_protocol::wire::Role;
 
-use crate::host::{Context, Input};
+use crate::host::{Action, Context, Input};
 use crate::observation::Observation;
 
 /// How the collector and its disk are set up.
@@ -20,19 +22,28 @@ pub struct Setup {
     pub fsync: Duration,
     /// Bytes of outcomes under way.
     pub memory: u64,
-    /// Out of 1,000: how often a read-back finds a damaged number.
-    pub damage: u32,
+    /// Bytes at which a segment of the log is sealed.
+    pub segment_bytes: u64,
+    /// Bytes of records between two checkpoints.
+    pub checkpoint_bytes: u64,
 }
 
 /// See the module.
-#[derive(Debug)]
 pub struct CollectorHost {
     machine: Collector,
     setup: Setup,
-    /// Open logs: how many records each had when it was opened.
-    open: BTreeMap<BatchUid, usize>,
-    /// Batches with records that found no room.
-    behind: BTreeSet<BatchUid>,
+    logs: BTreeMap<BatchUid, Recorder>,
+    /// States about to be kept.
+    due: BTreeMap<BatchUid, DueCheckpoint>,
+    /// The disk failed: the process has ended, and the world hears of it next.
+    dead: bool,
+}
+
+impl fmt::Debug for CollectorHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("CollectorHost");
+        text.field("machine", &self.machine).finish_non_exhaustive()
+    }
 }
 
 impl CollectorHost {
@@ -46,23 +57,28 @@ impl CollectorHost {
         };
         let config = Config {
             memory: setup.memory,
+            checkpoint_bytes: setup.checkpoint_bytes,
             ..Config::new(identity, clock)
         };
         Self {
             machine: Collector::new(config),
             setup,
-            open: BTreeMap::new(),
-            behind: BTreeSet::new(),
+            logs: BTreeMap::new(),
+            due: BTreeMap::new(),
+            dead: false,
         }
     }
 
     /// When it wants to be told the time.
     pub fn timeout(&self) -> Option<std::time::Instant> {
-        self.machine.poll_timeout()
+        self.machine.poll_timeout().filter(|_| !self.dead)
     }
 
     /// Takes an input, and does what follows from it.
     pub fn take(&mut self, context: &mut Context<'_>, input: Input) {
+        if self.dead {
+            return;
+        }
         let now = context.now;
         match input {
             Input::Opened(link) => self.machine.handle_link_opened(now, link),
@@ -70,12 +86,8 @@ impl CollectorHost {
             Input::Message(link, packet) => self.machine.handle_message(now, link, &packet.frames),
             Input::Timer => self.machine.handle_timeout(now),
             Input::OpenLog(uid, create) => self.open_log(context, uid, create),
-            Input::Synced(uid, sequence, count) => {
-                context.disk.log(uid).expect("an open log").sync(count);
-                context.observe(&Observation::Synced(uid));
-                self.machine.handle_synced(now, uid, sequence);
-            }
-            Input::DiskFull(uid, sequence) => self.machine.handle_disk_full(now, uid, sequence),
+            Input::Synced(uid, sequence) => self.synced(context, uid, sequence),
+            Input::Checkpoint(uid) => self.keep_checkpoint(context, uid),
             Input::ReadBack(uid) => self.read_back(context, uid),
             Input::Compared(uid, differs) => self.machine.handle_compared(now, uid, differs),
             other => panic!("not for a collector: {other:?}"),
@@ -84,30 +96,12 @@ impl CollectorHost {
         if context.sanity_checks {
             self.machine.sanity_check();
         }
-        self.maybe_checkpoint(context);
-    }
-
-    fn open_log(&mut self, context: &mut Context<'_>, uid: BatchUid, create: bool) {
-        assert!(!self.open.contains_key(&uid), "a log is opened twice");
-        if context.disk.log(uid).is_none() && create {
-            let tasks = context.tasks(uid).clone();
-            context.disk.make(&tasks);
-        }
-        let opened = match context.disk.log(uid) {
-            None => Opened::Absent,
-            Some(log) => {
-                let state = Box::new(log.open());
-                self.open.insert(uid, log.len());
-                let (log_id, lost) = (log.id, log.lost());
-                context.observe(&Observation::Recovered(uid, lost));
-                Opened::Batch { state, log_id }
-            }
-        };
-        self.machine.handle_opened(context.now, uid, opened);
     }
 
     fn drain(&mut self, context: &mut Context<'_>) {
-        while let Some(output) = self.machine.poll_output(context.now) {
+        while !self.dead
+            && let Some(output) = self.machine.poll_output(context.now)
+        {
             match output {
                 Output::Link(output) => context.link(output),
                 Output::Open { uid, create } => {
@@ -115,82 +109,133 @@ impl CollectorHost {
                     context.after(time, Input::OpenLog(uid, create));
                 }
                 Output::Append {
-                    uid, sequence, pieces, ..
-                } => self.append(context, uid, sequence, &pieces),
+                    uid,
+                    sequence,
+                    pieces,
+                    settled,
+                } => self.append(context, uid, sequence, &pieces, &settled),
                 Output::Sync { uid, sequence } => self.sync(context, uid, sequence),
-                Output::Checkpoint { .. } => {}
-                Output::Close { uid } => drop(self.open.remove(&uid)),
+                Output::Checkpoint { uid, sequence, state } => {
+                    self.recorder(uid).offer_checkpoint(sequence, state);
+                }
+                Output::Close { uid } => {
+                    self.due.remove(&uid);
+                    self.logs.remove(&uid);
+                }
                 Output::ReadBack { uid } => {
                     let time = context.between(Duration::ZERO, Duration::from_millis(100));
                     context.after(time, Input::ReadBack(uid));
                 }
-                Output::Compare { uid, number, output } => {
-                    let recorded = context.disk.log(uid).and_then(|log| log.output(number));
-                    let differs = recorded.is_some_and(|recorded| recorded != output);
-                    context.after(Duration::from_millis(1), Input::Compared(uid, differs));
-                }
+                Output::Compare { uid, number, output } => self.compare(context, uid, number, &output),
             }
         }
     }
 
-    /// A record that does not follow the last one comes after one that found no room.
-    fn append(&mut self, context: &mut Context<'_>, uid: BatchUid, sequence: u64, pieces: &[Bytes]) {
-        let opened_with = self.open.get(&uid).copied().expect("an open log");
-        let full = context.disk.full;
-        let log = context.disk.log(uid).expect("an open log");
-        let expected = (log.len() - opened_with) as u64 + 1;
-        assert!(
-            sequence >= expected,
-            "record {sequence} is appended twice, {expected} is next"
-        );
-        if sequence > expected {
-            return;
-        }
-        if full {
-            self.behind.insert(uid);
-            context.after(Duration::from_micros(200), Input::DiskFull(uid, sequence));
-        } else {
-            self.behind.remove(&uid);
-            log.append(pieces);
+    fn recorder(&mut self, uid: BatchUid) -> &mut Recorder {
+        self.logs.get_mut(&uid).expect("an open log")
+    }
+
+    /// The answer of the disk, unless the process died in the call or dies of it.
+    fn survives<T>(&mut self, context: &mut Context<'_>, answer: Result<T, LogError>) -> Option<T> {
+        let cause = match answer {
+            _ if context.disk.is_process_dead() => "a call of its disk was the last".to_owned(),
+            Ok(answer) => return Some(answer),
+            Err(error) => error.to_string(),
+        };
+        context
+            .trace
+            .note(context.at, format_args!("the collector ends: {cause}"));
+        context.actions.push(Action::Die(Duration::ZERO));
+        self.dead = true;
+        None
+    }
+
+    fn open_log(&mut self, context: &mut Context<'_>, uid: BatchUid, create: bool) {
+        assert!(!self.logs.contains_key(&uid), "a log is opened twice");
+        let tasks = context.tasks(uid).clone();
+        let opened = match context.disk.open(&tasks, self.setup.segment_bytes, create) {
+            Err(LogError::NoSpace { .. }) if !context.disk.is_process_dead() => Opened::NoRoom,
+            opened => match self.survives(context, opened) {
+                None => return,
+                Some(None) => Opened::Absent,
+                Some(Some(opened)) => {
+                    context
+                        .trace
+                        .note(context.at, format_args!("{uid} is open: {:?}", opened.recovery));
+                    let (state, log_id) = (Box::new(opened.state), opened.recorder.log_id());
+                    self.logs.insert(uid, opened.recorder);
+                    context.observe(&Observation::Recovered(uid, &opened.recovery));
+                    Opened::Batch { state, log_id }
+                }
+            },
+        };
+        self.machine.handle_opened(context.now, uid, opened);
+    }
+
+    fn append(
+        &mut self,
+        context: &mut Context<'_>,
+        uid: BatchUid,
+        sequence: u64,
+        pieces: &[Bytes],
+        settled: &[Settled],
+    ) {
+        let written = self.recorder(uid).append(sequence, pieces, settled);
+        match self.survives(context, written) {
+            Some(Written::NoRoom(_) | Written::OutOfTurn) => self.machine.handle_disk_full(context.now, uid, sequence),
+            Some(Written::Appended) | None => {}
         }
     }
 
     fn sync(&mut self, context: &mut Context<'_>, uid: BatchUid, sequence: u64) {
-        let opened_with = self.open.get(&uid).copied().expect("an open log");
-        let log = context.disk.log(uid).expect("an open log");
-        let written = (log.len() - opened_with) as u64;
-        let sequence = sequence.min(written);
-        let count = opened_with + usize::try_from(sequence).unwrap_or(usize::MAX);
-        let time = context.between(Duration::from_micros(300), self.setup.fsync);
-        context.after(time, Input::Synced(uid, sequence, count));
+        let begun = context.disk.begin_sync(self.recorder(uid));
+        if self.survives(context, begun).is_some() {
+            let time = context.between(Duration::from_micros(300), self.setup.fsync);
+            context.after(time, Input::Synced(uid, sequence));
+        }
+    }
+
+    fn synced(&mut self, context: &mut Context<'_>, uid: BatchUid, sequence: u64) {
+        context.disk.end_sync(uid);
+        context.observe(&Observation::Synced(uid));
+        self.machine.handle_synced(context.now, uid, sequence);
+        if let Some(checkpoint) = self.recorder(uid).synced(sequence) {
+            self.due.insert(uid, checkpoint);
+            let time = context.between(Duration::ZERO, self.setup.fsync);
+            context.after(time, Input::Checkpoint(uid));
+        }
+    }
+
+    /// That there is no checkpoint costs time only.
+    fn keep_checkpoint(&mut self, context: &mut Context<'_>, uid: BatchUid) {
+        let Some(checkpoint) = self.due.remove(&uid) else {
+            return;
+        };
+        let kept = checkpoint
+            .write()
+            .or_else(|error| if error.is_fatal() { Err(error) } else { Ok(()) });
+        self.survives(context, kept);
     }
 
     fn read_back(&mut self, context: &mut Context<'_>, uid: BatchUid) {
-        let log = context.disk.log(uid).expect("an open log");
-        let settled: Vec<u64> = log.durable().settled.keys().copied().collect();
-        let digest = u32::try_from(settled.len()).unwrap_or(u32::MAX);
-        let mut damaged = Vec::new();
-        if !settled.is_empty() && context.random.u32(0..1000) < self.setup.damage {
-            let number = settled[context.random.usize(0..settled.len())];
-            damaged.push((number, number));
+        let Some(settled) = self.machine.batch(uid).map(|state| state.settled().clone()) else {
+            return;
+        };
+        let read = read_back::read_back(&self.recorder(uid).reader(), &settled);
+        let Some(ReadBack { damaged, digest }) = self.survives(context, read) else {
+            return;
+        };
+        for number in damaged.iter().flat_map(|(first, last)| *first..=*last) {
             context.observe(&Observation::Damaged(uid, number));
         }
-        assert!(damaged.len() < RANGES_PER_PIECE, "more damage than a record holds");
         self.machine.handle_read_back(context.now, uid, damaged, digest);
     }
 
-    /// A checkpoint fits when everything that the machine has recorded is in the log.
-    fn maybe_checkpoint(&self, context: &mut Context<'_>) {
-        for (uid, opened_with) in &self.open {
-            if self.behind.contains(uid) || context.random.u32(0..100) > 0 {
-                continue;
-            }
-            let (Some(state), Some(log)) = (self.machine.batch(*uid), context.disk.log(*uid)) else {
-                continue;
-            };
-            if log.len() > *opened_with {
-                log.offer_checkpoint(state.checkpoint());
-            }
+    /// A record that cannot be read now is found by the read-back.
+    fn compare(&mut self, context: &mut Context<'_>, uid: BatchUid, number: u64, output: &[u8]) {
+        let differs = read_back::differs(&self.recorder(uid).reader(), number, output).unwrap_or(false);
+        if self.survives(context, Ok(())).is_some() {
+            context.after(Duration::from_millis(1), Input::Compared(uid, differs));
         }
     }
 }

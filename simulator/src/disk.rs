@@ -1,175 +1,218 @@
-//! The disk of the collector: what is appended may be lost until it is synced, and there may be no room.
+//! The disk of the collector: the files of the real log, in memory. Any call may fail or be the last one of its process,
+//! an fsync takes time, and bits flip.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use fastrand::Rng;
-use harmony_protocol::collector::{BatchState, Record};
+use harmony_log::fault::{Fault, FaultDisk};
+use harmony_log::memory::MemoryDisk;
+use harmony_log::{LogConfig, LogError, Opened, Recorder};
+use harmony_protocol::collector::BatchState;
 use harmony_protocol::ids::{BatchUid, LogId};
-use harmony_protocol::wire::{OutcomeCode, ResultEntry};
 use uuid::Uuid;
 
 use crate::facts::Facts;
+use crate::log_file::{HEADER, LogFile, segment_number};
 use crate::tasks::Tasks;
 
-/// The log of one batch.
-#[derive(Debug)]
-pub struct Log {
-    /// Its identity.
-    pub id: LogId,
-    records: Vec<Bytes>,
-    synced: usize,
-    /// The state as of that many records.
-    checkpoint: Option<(usize, Vec<u8>)>,
-    /// The same, while its records are not durable.
-    offered: Option<(usize, Vec<u8>)>,
-    durable: Facts,
-    /// Records that got lost with the last process.
-    lost: usize,
-    /// The batch of which this is the log.
-    tasks: Tasks,
+/// See the module.
+pub struct Disk {
+    memory: MemoryDisk,
+    /// What the living process has of it: dead when that dies.
+    calls: FaultDisk,
+    /// The call of the process at which something goes wrong.
+    planned: Option<(u64, Fault)>,
+    /// What is durable of each log.
+    files: BTreeMap<BatchUid, LogFile>,
+    nothing: Facts,
+    /// How often a log was opened.
+    opened: u128,
 }
 
-/// All logs.
-#[derive(Debug, Default)]
-pub struct Disk {
-    logs: BTreeMap<BatchUid, Log>,
-    /// Nothing can be appended.
-    pub full: bool,
-    made: u128,
-    nothing: Facts,
+impl Default for Disk {
+    fn default() -> Self {
+        let memory = MemoryDisk::new();
+        Self {
+            calls: FaultDisk::new(Arc::new(memory.clone())),
+            memory,
+            planned: None,
+            files: BTreeMap::new(),
+            nothing: Facts::default(),
+            opened: 0,
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Disk {
-    /// The log of a batch, if there is one.
-    pub fn log(&mut self, uid: BatchUid) -> Option<&mut Log> {
-        self.logs.get_mut(&uid)
-    }
-
     /// What is durable of a batch.
     pub fn facts(&self, uid: BatchUid) -> &Facts {
-        self.logs.get(&uid).map_or(&self.nothing, |log| &log.durable)
+        self.files.get(&uid).map_or(&self.nothing, LogFile::facts)
     }
 
-    /// Makes the log of a batch.
-    pub fn make(&mut self, tasks: &Tasks) {
-        self.made += 1;
-        let log = Log {
-            id: LogId(Uuid::from_u128(0x106_0000 + self.made)),
-            records: Vec::new(),
-            synced: 0,
-            checkpoint: None,
-            offered: None,
-            durable: Facts::default(),
-            lost: 0,
-            tasks: tasks.clone(),
+    /// Opens the log of a batch, or makes it. Panics if it says anything else than what is on the disk.
+    pub fn open(&mut self, tasks: &Tasks, segment_bytes: u64, create: bool) -> Result<Option<Opened>, LogError> {
+        self.opened += 1;
+        let config = LogConfig {
+            segment_bytes,
+            new_log: Some(LogId(Uuid::from_u128(0x106_0000 + self.opened))),
+            ..LogConfig::default()
         };
-        self.logs.insert(tasks.uid, log);
+        let dir = dir(tasks.uid);
+        let opened = Recorder::open(Arc::new(self.calls.clone()), &dir, tasks.uid, config, create)?;
+        if let Some(opened) = opened.as_ref().filter(|_| !self.is_process_dead()) {
+            let file = self.files.entry(tasks.uid);
+            let file = file.or_insert_with(|| LogFile::new(&dir, tasks));
+            file.reread(&self.memory);
+            check_state(&opened.state, file.facts());
+        }
+        Ok(opened)
     }
 
-    /// The process that writes dies, or power fails: any prefix that holds what was synced survives.
-    pub fn crash(&mut self, random: &mut Rng) {
-        for log in self.logs.values_mut() {
-            let kept = random.usize(log.synced..=log.records.len());
-            log.lost = log.records.len() - kept;
-            log.records.truncate(kept);
-            log.offered = None;
+    /// An fsync begins. What it covers is durable when it has ended.
+    pub fn begin_sync(&self, recorder: &Recorder) -> Result<(), LogError> {
+        self.memory.let_syncs_last(true);
+        let synced = recorder.syncer().sync();
+        self.memory.let_syncs_last(false);
+        synced.map(drop)
+    }
+
+    /// The fsync that was begun has ended.
+    pub fn end_sync(&mut self, uid: BatchUid) {
+        self.memory.end_syncs(&dir(uid));
+        if let Some(file) = self.files.get_mut(&uid) {
+            file.read_on(&self.memory);
         }
+    }
+
+    /// Whether the process died in a call.
+    pub fn is_process_dead(&self) -> bool {
+        self.calls.crashed()
+    }
+
+    /// The process dies, and in half of the cases the machine loses power: then any part of what was not synced is lost,
+    /// torn at any byte.
+    pub fn crash(&mut self, random: &mut Rng) {
+        if random.bool() {
+            self.memory.crash(random.u64(..));
+        } else {
+            self.memory.kill();
+        }
+        // What was to go wrong at a later call does so in the next process: it may be in the middle of recovery.
+        let left = self
+            .planned
+            .take()
+            .and_then(|(at, fault)| Some((at.checked_sub(self.calls.calls())?, fault)));
+        self.calls = FaultDisk::new(Arc::new(self.memory.clone()));
+        if let Some((calls, fault)) = left {
+            self.fail_after(calls, fault);
+        }
+    }
+
+    /// Something goes wrong after this many calls from now on.
+    pub fn fail_after(&mut self, calls: u64, fault: Fault) {
+        let at = self.calls.calls() + calls;
+        self.planned = Some((at, fault));
+        self.calls.fail_at(at, fault);
+    }
+
+    /// Only this many bytes can still be written, or as many as one likes.
+    pub fn fill(&self, room: Option<u64>) {
+        self.memory.set_capacity(room.map(|room| self.memory.used() + room));
+    }
+
+    /// Nothing more goes wrong, and there is room.
+    pub fn heal(&mut self) {
+        self.fill(None);
+        self.planned = None;
+        self.calls.fail_no_more();
+    }
+
+    /// Flips a durable bit of a log that has not ended. Returns what was hit; `None` if there is nothing.
+    ///
+    /// The header of the segment that is written is spared: nothing of that segment survives its loss, also what a
+    /// living process has yet to write there.
+    pub fn flip(&mut self, random: &mut Rng) -> Option<PathBuf> {
+        let open = |(_, file): &(&BatchUid, &mut LogFile)| file.facts().ended.is_none();
+        let mut logs: Vec<_> = self.files.iter_mut().filter(open).collect();
+        let chosen = random.usize(0..logs.len().max(1));
+        let (uid, file) = logs.get_mut(chosen)?;
+        file.read_on(&self.memory);
+        let dir = dir(**uid);
+        let names: Vec<String> = self.memory.durable_names(&dir);
+        let name = names.get(random.usize(0..names.len().max(1)))?;
+        let path = dir.join(name);
+        let segment = segment_number(name);
+        let spared = if segment.is_some_and(|segment| file.is_newest(segment)) {
+            HEADER
+        } else {
+            0
+        };
+        let length = self.memory.durable(&path, spared)?.len();
+        if length == 0 {
+            return None;
+        }
+        let byte = spared + random.usize(0..length);
+        let bit = byte as u64 * 8 + random.u64(0..8);
+        // A file that was removed, and may come back after a crash, is of no use to anybody.
+        self.memory.flip_bit(&path, bit).ok()?;
+        if let Some(segment) = segment {
+            file.damage(segment, byte);
+        }
+        Some(path)
     }
 
     /// All logs are lost, but for those of batches that have ended.
-    pub fn wipe(&mut self) -> usize {
-        let before = self.logs.len();
-        self.logs.retain(|_, log| log.durable.ended.is_some());
-        before - self.logs.len()
+    pub fn wipe(&mut self) {
+        let memory = &self.memory;
+        self.files.retain(|uid, file| {
+            let ended = file.facts().ended.is_some();
+            if !ended {
+                memory.lose(&dir(*uid));
+            }
+            ended
+        });
     }
 }
 
-impl Log {
-    /// How many records there are.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Appends one record.
-    pub fn append(&mut self, pieces: &[Bytes]) {
-        self.records.push(pieces.concat().into());
-    }
-
-    /// Everything up to this many records is durable now.
-    pub fn sync(&mut self, upto: usize) {
-        let upto = upto.min(self.records.len());
-        for bytes in self.records.get(self.synced..upto).unwrap_or_default() {
-            self.durable.read(&decoded(bytes), &self.tasks);
-        }
-        self.synced = self.synced.max(upto);
-        if self.offered.as_ref().is_some_and(|(count, _)| *count <= self.synced) {
-            self.checkpoint = self.offered.take();
-        }
-    }
-
-    /// Records that got lost with the last process.
-    pub fn lost(&self) -> usize {
-        self.lost
-    }
-
-    /// What is durable.
-    pub fn durable(&self) -> &Facts {
-        &self.durable
-    }
-
-    /// Keeps a state as of the newest record, once that is durable.
-    pub fn offer_checkpoint(&mut self, state: Vec<u8>) {
-        self.offered = Some((self.records.len(), state));
-        self.sync(self.synced);
-    }
-
-    /// Opens the log: makes what survived durable, and replays it both from the beginning and from the checkpoint.
-    pub fn open(&mut self) -> BatchState {
-        self.sync(self.records.len());
-        let whole = replay(BatchState::default(), &self.records);
-        if let Some((count, bytes)) = &self.checkpoint {
-            let state = BatchState::restore(bytes).expect("a checkpoint is readable");
-            let later = replay(
-                state,
-                self.records
-                    .get(*count..)
-                    .expect("a checkpoint is never ahead of its log"),
-            );
-            assert_eq!(later, whole, "the state by the checkpoint of {count} records differs");
-        }
-        whole.sanity_check();
-        let settled: Vec<u64> = whole.settled().spans().flat_map(|(first, last)| first..=last).collect();
-        let expected: Vec<u64> = self.durable.settled.keys().copied().collect();
-        assert_eq!(settled, expected, "settled numbers after replay");
-        whole
-    }
-
-    /// What a number answered, if its success is in the log.
-    pub fn output(&self, number: u64) -> Option<Bytes> {
-        self.records.iter().rev().find_map(|bytes| {
-            let Record::Outcomes(outcomes) = decoded(bytes) else {
-                return None;
-            };
-            let answers = |entry: &ResultEntry| entry.number == number && entry.outcome == OutcomeCode::Succeeded;
-            let mut pieces = outcomes.results.pieces();
-            pieces.find(|(entry, ..)| answers(entry)).map(|(_, output, _)| output)
-        })
-    }
+fn dir(uid: BatchUid) -> PathBuf {
+    Path::new("logs").join(uid.to_string())
 }
 
-fn decoded(bytes: &Bytes) -> Record {
-    Record::decode(bytes).expect("a record is readable")
-}
-
-fn replay(mut state: BatchState, records: &[Bytes]) -> BatchState {
-    for bytes in records {
-        state.apply(&decoded(bytes));
+/// What the collector makes of its log, from a checkpoint or not, is what the log says. Of numbers whose record was
+/// damaged the one may know more than the other.
+fn check_state(state: &BatchState, facts: &Facts) {
+    state.sanity_check();
+    let rebuilt = state.settled().spans().flat_map(|(first, last)| first..=last);
+    let unknown: Vec<u64> = rebuilt.filter(|number| !facts.settled.contains_key(number)).collect();
+    let forgotten = facts
+        .settled
+        .keys()
+        .copied()
+        .filter(|number| !state.settled().contains(*number));
+    let differing: Vec<u64> = unknown
+        .into_iter()
+        .chain(forgotten)
+        .filter(|number| !facts.damaged.contains(number))
+        .collect();
+    assert!(differing.is_empty(), "the log was rebuilt wrongly: {differing:?}");
+    assert!(
+        state.epoch() <= facts.epoch(),
+        "epoch {} is not in the log",
+        state.epoch()
+    );
+    if facts.doubted_epoch == 0 {
+        assert_eq!(state.epoch(), facts.epoch(), "the epoch after a restart");
     }
-    state
+    assert_eq!(state.ended(), facts.ended.as_ref(), "the end after a restart");
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use harmony_protocol::collector::{Outcomes, Record};
 use harmony_protocol::ids::{Attempt, Epoch, InstanceId, ProcessId};
 use harmony_protocol::wire::{Done, OutcomeCode};
 
+use crate::log_record::{Outcome, Record};
 use crate::tasks::{Nature, Tasks};
 
 /// How a number ended.
@@ -31,10 +31,12 @@ pub struct Facts {
     /// Deaths that numbers were in flight at.
     pub deaths: BTreeMap<u64, u32>,
     dead: BTreeSet<ProcessId>,
-    /// Numbers whose record was found damaged at some time.
+    /// Numbers that were in a damaged record at some time: what was said of them may be forgotten.
     pub damaged: BTreeSet<u64>,
-    /// How often a record was found damaged.
+    /// How often a number was in a record that was damaged or found damaged.
     pub damages: u64,
+    /// The highest epoch whose claim was damaged: it may be forgotten.
+    pub doubted_epoch: Epoch,
 }
 
 impl Facts {
@@ -47,13 +49,19 @@ impl Facts {
         match record {
             Record::Claim(claim) => {
                 let last = self.claims.last().map_or(0, |(epoch, _)| *epoch);
-                assert!(claim.epoch > last, "epoch {} was claimed after {last}", claim.epoch);
+                let forgotten = claim.epoch <= self.doubted_epoch;
+                assert!(
+                    claim.epoch > last || forgotten,
+                    "epoch {} was claimed after {last}",
+                    claim.epoch
+                );
                 self.claims.push((claim.epoch, claim.instance));
             }
             Record::Outcomes(outcomes) => self.read_outcomes(outcomes, tasks),
             Record::Death(death) => {
+                let forgotten = death.numbers.iter().any(|(first, _)| self.damaged.contains(first));
                 assert!(
-                    self.dead.insert(death.process_id),
+                    self.dead.insert(death.process_id) || forgotten,
                     "one death was logged twice: {death:?}"
                 );
                 for number in death.numbers.iter().flat_map(|(first, last)| *first..=*last) {
@@ -77,46 +85,90 @@ impl Facts {
         }
     }
 
-    fn read_outcomes(&mut self, outcomes: &Outcomes, tasks: &Tasks) {
-        for (position, (entry, output, _)) in outcomes.results.pieces().enumerate() {
+    fn read_outcomes(&mut self, outcomes: &[Outcome], tasks: &Tasks) {
+        for entry in outcomes {
             let (number, attempt) = (entry.number, entry.attempt);
+            let forgotten = self.damaged.contains(&number);
             assert!(number < tasks.completions, "{number} is out of range, yet recorded");
             assert!(
-                !self.settled.contains_key(&number),
+                !self.settled.contains_key(&number) || forgotten,
                 "{number} is settled, yet recorded again"
             );
-            let last = outcomes.final_failures.iter().any(|last| *last as usize == position);
             let end = End {
                 attempt,
-                outcome: entry.outcome,
+                outcome: entry.code,
             };
-            if entry.outcome == OutcomeCode::Succeeded {
+            if entry.code == OutcomeCode::Succeeded {
                 assert!(
                     tasks.succeeds(number, attempt),
                     "{number}@{attempt} cannot have succeeded"
                 );
-                assert_eq!(output, tasks.output(number), "the bytes of {number}");
+                assert_eq!(entry.output, tasks.output(number), "the bytes of {number}");
                 self.settled.insert(number, end);
                 continue;
             }
-            let before = self.charged.insert((number, attempt), entry.outcome);
-            assert_eq!(before, None, "{number}@{attempt} is charged twice");
-            let allowed = match entry.outcome {
+            let before = self.charged.insert((number, attempt), entry.code);
+            assert!(before.is_none() || forgotten, "{number}@{attempt} is charged twice");
+            let allowed = match entry.code {
                 OutcomeCode::ExitCode => !tasks.succeeds(number, attempt) && tasks.nature(number) != Nature::Poison,
                 OutcomeCode::PayloadTooLarge => tasks.nature(number) == Nature::TooLarge,
                 OutcomeCode::WorkerLost => true,
                 _ => false,
             };
-            assert!(allowed, "{number}@{attempt} cannot have ended by {:?}", entry.outcome);
-            let expected = entry.outcome == OutcomeCode::PayloadTooLarge || attempt == tasks.backoff_limit + 1;
-            assert_eq!(last, expected, "whether {number}@{attempt} was the last attempt");
+            assert!(allowed, "{number}@{attempt} cannot have ended by {:?}", entry.code);
+            let expected = entry.code == OutcomeCode::PayloadTooLarge || attempt == tasks.backoff_limit + 1;
+            assert_eq!(entry.last, expected, "whether {number}@{attempt} was the last attempt");
             assert!(
                 attempt <= tasks.backoff_limit + 1,
                 "{number}@{attempt} is one attempt too many"
             );
-            if last {
+            if entry.last {
                 self.settled.insert(number, end);
             }
+        }
+    }
+
+    /// The disk has damaged a record that is about these numbers, or claims this epoch.
+    pub fn doubt(&mut self, numbers: &[u64], claim: Option<Epoch>) {
+        self.damaged.extend(numbers);
+        self.damages += numbers.len() as u64;
+        self.doubted_epoch = self.doubted_epoch.max(claim.unwrap_or(0));
+    }
+
+    /// Nothing but what is remembered of damage, to read the log again from its beginning.
+    #[must_use]
+    pub fn to_reread(&self) -> Self {
+        Self {
+            damaged: self.damaged.clone(),
+            damages: self.damages,
+            doubted_epoch: self.doubted_epoch,
+            ..Self::default()
+        }
+    }
+
+    /// Panics if something durable is gone that was not in a damaged record. What an ended batch has lost counts on:
+    /// its end was told.
+    pub fn follows(&mut self, before: &Self) {
+        for (number, end) in &before.settled {
+            let now = self.settled.get(number);
+            assert!(
+                now == Some(end) || self.damaged.contains(number),
+                "{number} was settled by {end:?}, which was durable; now it is {now:?}"
+            );
+            if self.ended.is_some() {
+                self.settled.entry(*number).or_insert(*end);
+            }
+        }
+        for charge in before.charged.keys() {
+            let there = self.charged.contains_key(charge) || self.damaged.contains(&charge.0);
+            assert!(there, "the charge of {charge:?} was durable, and is gone");
+        }
+        for claim in &before.claims {
+            let there = self.claims.contains(claim) || claim.0 <= self.doubted_epoch;
+            assert!(there, "the claim {claim:?} was durable, and is gone");
+        }
+        if before.ended.is_some() {
+            assert_eq!(self.ended, before.ended, "the end was durable");
         }
     }
 
@@ -128,6 +180,9 @@ impl Facts {
 
     /// The last epoch.
     pub fn epoch(&self) -> Epoch {
-        self.claims.last().map_or(0, |(epoch, _)| *epoch)
+        self.claims
+            .last()
+            .map_or(0, |(epoch, _)| *epoch)
+            .max(self.doubted_epoch)
     }
 }

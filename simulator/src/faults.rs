@@ -37,12 +37,18 @@ pub enum Fault {
     Pause,
     /// A worker is asked to leave.
     Drain,
-    /// The disk of the collector has no room for a while.
+    /// The disk of the collector has little or no room for a while.
     DiskFull,
+    /// A call of the collector's disk fails.
+    DiskError,
+    /// The collector dies in a call of its disk.
+    DiskCrash,
+    /// A bit of the collector's log flips.
+    BitFlip,
 }
 
 /// All faults.
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::KillVentilator,
     Fault::KillCollector,
     Fault::LoseDisk,
@@ -59,6 +65,9 @@ pub const FAULTS: [Fault; 16] = [
     Fault::Pause,
     Fault::Drain,
     Fault::DiskFull,
+    Fault::DiskError,
+    Fault::DiskCrash,
+    Fault::BitFlip,
 ];
 
 impl fmt::Display for Fault {

@@ -36,10 +36,10 @@ pub enum Input {
     Drain(Duration),
     /// Collector: a log is to be opened now.
     OpenLog(BatchUid, bool),
-    /// Collector: records up to this sequence are durable, and how many records of the log that are.
-    Synced(BatchUid, u64, usize),
-    /// Collector: a record found no room.
-    DiskFull(BatchUid, u64),
+    /// Collector: the fsync that was begun for records up to this sequence has ended.
+    Synced(BatchUid, u64),
+    /// Collector: a state is to be kept now.
+    Checkpoint(BatchUid),
     /// Collector: all records were read back.
     ReadBack(BatchUid),
     /// Collector: a duplicate was compared.

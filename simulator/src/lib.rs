@@ -1,8 +1,8 @@
 //! The three machines together on a seeded network and virtual time.
 //!
-//! One thread, one seed, one queue of events. The parties are the real machines of `harmony-protocol`; their drivers,
-//! the network and the disk are models that obey and break as real ones do. The checker judges by what is said and
-//! what is durable, and shares no code with the machines but the codec.
+//! One thread, one seed, one queue of events. The parties are the real machines of `harmony-protocol`, and the collector
+//! records with the real `harmony-log`; drivers, network and disk are models that obey and break as real ones do. The
+//! checker judges by what is said and what is durable, and shares no code with the machines but the codec.
 
 // A simulator is a test: what breaks a rule ends the run.
 #![allow(
@@ -23,6 +23,8 @@ pub mod disk;
 pub mod facts;
 pub mod faults;
 pub mod host;
+pub mod log_file;
+pub mod log_record;
 pub mod network;
 pub mod observation;
 pub mod settings;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use harmony_log::Recovery;
 use harmony_protocol::ids::{Alias, Attempt, BatchUid, Epoch, ProcessId};
 use harmony_protocol::wire::{Done, Frames, Message};
 
@@ -159,9 +160,9 @@ pub enum Observation<'a> {
     },
     /// More of a log is durable: the facts have it already.
     Synced(BatchUid),
-    /// A log was opened, after this many records got lost with the process before.
-    Recovered(BatchUid, usize),
-    /// The collector read damaged records of its log, or was told so by its disk.
+    /// A log was opened, and what was come upon.
+    Recovered(BatchUid, &'a Recovery),
+    /// The collector found the record of a number damaged when it read its log back.
     Damaged(BatchUid, u64),
     /// A log was lost.
     Wiped(BatchUid),

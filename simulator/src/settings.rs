@@ -73,7 +73,8 @@ impl Settings {
             collector: collector::Setup {
                 fsync: MILLI,
                 memory: 64 << 20,
-                damage: 0,
+                segment_bytes: 64 << 20,
+                checkpoint_bytes: 64 << 20,
             },
             latency: 100 * MICRO,
             slow: 0,
@@ -120,7 +121,8 @@ impl Settings {
         settings.collector = collector::Setup {
             fsync: broadly(random, MILLI, 100 * MILLI),
             memory: [4 << 20, 64 << 20][random.usize(0..2)],
-            damage: [0, 0, 200][random.usize(0..3)],
+            segment_bytes: [4 << 10, 64 << 10, 64 << 20][random.usize(0..3)],
+            checkpoint_bytes: [1, 8 << 10, 64 << 20][random.usize(0..3)],
         };
         settings.latency = broadly(random, 20 * MICRO, 50 * MILLI);
         settings.slow = [0, 1, 30][random.usize(0..3)];

@@ -88,6 +88,11 @@ impl FaultDisk {
         *self.plan.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, fault));
     }
 
+    /// What was to fail works.
+    pub fn fail_no_more(&self) {
+        *self.plan.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// How many calls were made.
     pub fn calls(&self) -> u64 {
         self.plan.calls.load(Ordering::SeqCst)

@@ -23,6 +23,8 @@ struct State {
     capacity: Option<u64>,
     /// Raised by a crash: handles from before are dead.
     generation: u64,
+    /// Syncs of files return before they are done.
+    syncs_last: bool,
 }
 
 impl MemoryDisk {
@@ -62,6 +64,38 @@ impl MemoryDisk {
         let content = self.state().find(path).ok()?;
         let bytes = hold(&content).bytes.clone();
         Some(bytes)
+    }
+
+    /// Whether syncs of files from now on last until [`end_syncs`](Self::end_syncs): what they cover is no safer before.
+    pub fn let_syncs_last(&self, last: bool) {
+        self.state().syncs_last = last;
+    }
+
+    /// The syncs of files in a folder that were begun are done.
+    pub fn end_syncs(&self, dir: &Path) {
+        if let Some(folder) = self.state().folders.get(dir) {
+            folder.names.values().for_each(|content| hold(content).end_sync());
+        }
+    }
+
+    /// The names in a folder that would survive a crash now.
+    pub fn durable_names(&self, dir: &Path) -> Vec<String> {
+        let state = self.state();
+        let folder = state.folders.get(dir);
+        folder.map_or_else(Vec::new, |folder| folder.durable.keys().cloned().collect())
+    }
+
+    /// The bytes of a file from an offset on that would survive a crash now.
+    pub fn durable(&self, path: &Path, offset: usize) -> Option<Vec<u8>> {
+        let (folder, name) = split(path).ok()?;
+        let state = self.state();
+        let content = hold(state.folders.get(&folder)?.durable.get(&name)?);
+        Some(content.durable.get(offset..)?.to_vec())
+    }
+
+    /// A folder is lost, with all that is in it.
+    pub fn lose(&self, dir: &Path) {
+        self.state().folders.remove(dir);
     }
 
     /// Puts a file there, durably, past all limits.
@@ -261,8 +295,12 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let _state = self.alive()?;
-        hold(&self.content).sync();
+        let state = self.alive()?;
+        let mut content = hold(&self.content);
+        content.begin_sync();
+        if !state.syncs_last {
+            content.end_sync();
+        }
         Ok(())
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Content {
     pub(crate) bytes: Vec<u8>,
     pub(crate) durable: Vec<u8>,
     pending: Vec<ByteChange>,
+    /// How many of the changes a sync covers that is not done.
+    syncing: usize,
 }
 
 pub(crate) enum ByteChange {
@@ -81,6 +83,7 @@ impl Content {
             bytes: bytes.to_vec(),
             durable: bytes.to_vec(),
             pending: Vec::new(),
+            syncing: 0,
         }
     }
 
@@ -89,8 +92,14 @@ impl Content {
         self.pending.push(change);
     }
 
-    pub(crate) fn sync(&mut self) {
-        for change in self.pending.drain(..) {
+    /// A sync begins: it covers what has changed so far.
+    pub(crate) fn begin_sync(&mut self) {
+        self.syncing = self.pending.len();
+    }
+
+    /// The sync is done.
+    pub(crate) fn end_sync(&mut self) {
+        for change in self.pending.drain(..std::mem::take(&mut self.syncing)) {
             change.apply(&mut self.durable);
         }
     }
@@ -100,6 +109,7 @@ impl Content {
     pub(crate) fn crash(&mut self, chance: &mut Chance) {
         let whole = chance.below(self.pending.len() + 1);
         let from = self.durable.len();
+        self.syncing = 0;
         for (at, change) in self.pending.drain(..).enumerate() {
             match change {
                 change if at < whole => change.apply(&mut self.durable),

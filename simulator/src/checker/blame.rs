@@ -54,10 +54,11 @@ impl Blame {
                 "I6: {number}@{attempt} is charged, yet no worker had said that it runs it alone"
             );
             let deaths = facts.deaths.get(number).copied().unwrap_or_default();
-            // A lost log has forgotten deaths that the ventilator knows, and the death of a process that had been taken
+            let forgotten = self.wiped.contains_key(&tasks.uid) || facts.damaged.contains(number);
+            // A lost log, or record, has forgotten deaths that the ventilator knows, and the death of a process that had been taken
             // for dead before counts only once there.
             assert!(
-                deaths > 1 || self.wiped.contains_key(&tasks.uid),
+                deaths > 1 || forgotten,
                 "I6: {number}@{attempt} is charged after {deaths} deaths"
             );
         }

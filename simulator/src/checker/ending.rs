@@ -66,14 +66,19 @@ impl Endings {
             .values()
             .filter(|end| end.outcome != OutcomeCode::Succeeded)
             .count() as u64;
-        assert_eq!(done.counts.failed, failed, "I7: failed numbers in DONE");
-        assert_eq!(
-            done.counts.succeeded + failed,
-            facts.settled.len() as u64,
-            "I7: numbers in DONE"
+        let settled = facts.settled.len() as u64;
+        // A batch that was ended early was not read back, so that damage to its log may not have been found.
+        let complete = done.ending == Ending::Complete;
+        let unfound = if complete { 0 } else { facts.damaged.len() as u64 };
+        let told = done.counts.succeeded + done.counts.failed;
+        let within = |told, durable| (durable..=durable + unfound).contains(&told);
+        assert!(
+            within(done.counts.failed, failed),
+            "I7: {failed} numbers failed, {done:?}"
         );
+        assert!(within(told, settled), "I7: {settled} numbers are settled, {done:?}");
         assert_eq!(done.counts.differing, 0, "I3: duplicates with other bytes");
-        if done.ending == Ending::Complete {
+        if complete {
             let missing: Vec<u64> = (0..tasks.completions)
                 .filter(|number| !facts.settled.contains_key(number))
                 .collect();

@@ -1,5 +1,6 @@
 //! The world: one queue of events in virtual time, and all processes stepped one after the other.
 
+mod disk_faults;
 mod links;
 mod partitions;
 mod processes;
@@ -415,7 +416,7 @@ impl World {
             Event::Unblock(fault, ways) => self.unblock(fault, &ways),
             Event::Heal => self.heal(),
             Event::DiskRoom => {
-                self.disk.full = false;
+                self.disk.fill(None);
                 self.observe(&Observation::Healed(Fault::DiskFull));
             }
         }

@@ -134,7 +134,7 @@ impl World {
         self.explain_again();
         self.network.heal();
         self.release();
-        self.disk.full = false;
+        self.disk.heal();
         for id in 0..self.parties.len() {
             let incarnation = self.parties[id].incarnation;
             self.resume(id, incarnation);

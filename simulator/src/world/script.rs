@@ -40,7 +40,7 @@ impl World {
 
     /// The disk of the collector has no room, or has some again.
     pub fn fill_disk(&mut self, full: bool) {
-        self.disk.full = full;
+        self.disk.fill(full.then_some(0));
     }
 
     /// A process is told something.

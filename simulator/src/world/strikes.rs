@@ -136,12 +136,8 @@ impl World {
             Fault::Cut | Fault::HalfCut | Fault::Clog | Fault::Swizzle => return self.strike_link(fault, random),
             Fault::Part | Fault::OneWay | Fault::Blackout => return self.strike_pair(fault, random),
             Fault::Isolate | Fault::Split => return self.strike_crowd(fault, random),
-            Fault::DiskFull => {
-                self.observe(&Observation::Struck(fault));
-                self.disk.full = true;
-                self.push(self.at + evenly(random, 100 * MILLI, 10 * SECOND), Event::DiskRoom);
-                self.trace.note(self.at, format_args!("the disk is full"));
-                return true;
+            Fault::DiskFull | Fault::DiskError | Fault::DiskCrash | Fault::BitFlip => {
+                return self.strike_disk(fault, random);
             }
         };
         let Some(target) = target else { return false };

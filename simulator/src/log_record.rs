@@ -1,0 +1,149 @@
+//! What a record of the log says, decoded by docs/log.md alone: no code is shared with the collector that wrote it.
+
+use bytes::{Buf, Bytes};
+use harmony_protocol::ids::{Attempt, Epoch, InstanceId, ProcessId};
+use harmony_protocol::wire::{Done, OutcomeCode, Span};
+use serde::Deserialize;
+
+/// One record.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A ventilator took the batch over.
+    Claim(Claim),
+    /// Outcomes that settled or charged their numbers.
+    Outcomes(Vec<Outcome>),
+    /// A worker process died.
+    Death(Death),
+    /// N.
+    End(u64),
+    /// How the batch ended.
+    Ending(Done),
+    /// Numbers that are missing again.
+    Damaged(Vec<Span>),
+}
+
+/// See [`Record::Claim`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct Claim {
+    /// The fencing number.
+    pub epoch: Epoch,
+    /// Which ventilator.
+    pub instance: InstanceId,
+}
+
+/// See [`Record::Death`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Death {
+    /// Which process.
+    pub process_id: ProcessId,
+    /// What it held.
+    pub numbers: Vec<Span>,
+}
+
+/// One outcome.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Which task.
+    pub number: u64,
+    /// Which try.
+    pub attempt: Attempt,
+    /// How it went.
+    pub code: OutcomeCode,
+    /// A failure that settles its number.
+    pub last: bool,
+    /// What it answered.
+    pub output: Bytes,
+}
+
+impl Outcome {
+    /// Whether it settles its number.
+    pub fn settles(&self) -> bool {
+        self.code == OutcomeCode::Succeeded || self.last
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OutcomesHead {
+    #[serde(default)]
+    final_failures: Vec<u32>,
+}
+
+/// Bytes of one outcome in the index of a record.
+const ENTRY: usize = 48;
+
+impl Record {
+    /// Decodes the payload of a frame whose checksums are right.
+    pub fn decode(mut payload: Bytes) -> Self {
+        let kind = payload.get_u8();
+        let (head, index) = (payload.get_u32() as usize, payload.get_u32() as usize);
+        let (head, index) = (payload.split_to(head), payload.split_to(index));
+        match kind {
+            1 => Self::Claim(read(&head)),
+            2 => Self::Outcomes(outcomes(&read(&head), index, payload)),
+            3 => Self::Death(read(&head)),
+            4 => Self::End(read(&head)),
+            5 => Self::Ending(read(&head)),
+            6 => Self::Damaged(read(&head)),
+            other => panic!("a record of the unknown kind {other}"),
+        }
+    }
+
+    /// The numbers that the record is about.
+    pub fn numbers(&self) -> Vec<u64> {
+        let all = |spans: &[Span]| spans.iter().flat_map(|(first, last)| *first..=*last).collect();
+        match self {
+            Self::Outcomes(outcomes) => outcomes.iter().map(|outcome| outcome.number).collect(),
+            Self::Death(death) => all(&death.numbers),
+            Self::Damaged(spans) => all(spans),
+            Self::Claim(_) | Self::End(_) | Self::Ending(_) => Vec::new(),
+        }
+    }
+}
+
+fn read<T: for<'a> Deserialize<'a>>(json: &[u8]) -> T {
+    serde_json::from_slice(json).unwrap_or_else(|e| panic!("{e} in {}", String::from_utf8_lossy(json)))
+}
+
+fn outcomes(head: &OutcomesHead, mut index: Bytes, mut bytes: Bytes) -> Vec<Outcome> {
+    index.advance(12);
+    let count = index.get_u32();
+    assert_eq!(index.len(), count as usize * ENTRY, "the length of an index of {count}");
+    let outcomes = (0..count).map(|position| {
+        let (number, attempt) = (index.get_u64(), index.get_u32());
+        let code = code(index.get_u8());
+        index.advance(7);
+        let output = index.get_u32() as usize;
+        index.advance(16);
+        let log = index.get_u32() as usize;
+        index.advance(4);
+        let output = bytes.split_to(output);
+        bytes.advance(log);
+        let last = head.final_failures.contains(&position);
+        Outcome {
+            number,
+            attempt,
+            code,
+            last,
+            output,
+        }
+    });
+    let outcomes = outcomes.collect();
+    assert!(bytes.is_empty(), "{} bytes belong to no outcome", bytes.len());
+    outcomes
+}
+
+fn code(code: u8) -> OutcomeCode {
+    match code {
+        0 => OutcomeCode::Succeeded,
+        1 => OutcomeCode::ExitCode,
+        2 => OutcomeCode::Signal,
+        3 => OutcomeCode::DeadlineExceeded,
+        4 => OutcomeCode::ResultTooLarge,
+        5 => OutcomeCode::PayloadTooLarge,
+        6 => OutcomeCode::WorkerLost,
+        7 => OutcomeCode::ExecutorError,
+        other => panic!("outcome {other} is unknown"),
+    }
+}
