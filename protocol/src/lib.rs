@@ -8,6 +8,7 @@ pub mod collector;
 mod dialler;
 pub mod ids;
 pub mod limits;
+pub mod mutant;
 mod session;
 pub mod set;
 pub mod spans;

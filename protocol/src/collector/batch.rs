@@ -10,6 +10,7 @@ use super::record::{Death, Outcomes, Record};
 use super::state::{BatchState, Verdict};
 use crate::ids::{Alias, Attempt, LinkId, LogId};
 use crate::limits::{RANGES_PER_PIECE, RETRY_FIRST, RETRY_MOST};
+use crate::mutant::{self, Mutant};
 use crate::wire::{
     CollectorState, Counts, Deaths, Done, Ending, Health, Loss, Lost, Message, Missing, OutcomeCode, Report,
     ResultEntry, Results, Retry, Span, State, StateBody,
@@ -214,7 +215,8 @@ impl Batch {
                 alone,
                 held,
             } => {
-                if self.state.ended().is_some() || self.state.knows_death(*process_id) {
+                let known = self.state.knows_death(*process_id) && !mutant::on(Mutant::DeathLoggedTwice);
+                if self.state.ended().is_some() || known {
                     return;
                 }
                 let numbers = held.iter().map(|holding| (holding.first, holding.last)).collect();
@@ -226,7 +228,8 @@ impl Batch {
                         numbers,
                     }),
                 );
-                if let ([holding], true) = (held.as_slice(), *alone)
+                let alone = *alone || mutant::on(Mutant::ChargedInCompany);
+                if let ([holding], true) = (held.as_slice(), alone)
                     && holding.first == holding.last
                 {
                     let log = format!("worker {worker} died while it ran this task alone");
@@ -323,8 +326,9 @@ impl Batch {
 
     /// Whether all is settled, durable and not yet read back.
     pub(crate) fn wants_read_back(&self) -> bool {
-        let settled = self.ended_sending && self.state.is_settled() && self.state.ended().is_none();
-        settled && !self.reading_back && self.commit.is_idle()
+        let settled = self.state.is_settled() || mutant::on(Mutant::EndTrusted);
+        let ends = self.ended_sending && settled && self.state.ended().is_none();
+        ends && !self.reading_back && self.commit.is_idle()
     }
 
     /// All records were read back: the batch is done, or damaged numbers are missing again.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::record::{Record, Settled};
 use crate::ids::{Alias, LinkId};
 use crate::limits::{COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE};
+use crate::mutant::{self, Mutant};
 use crate::wire::{Message, Retry, Span, State};
 
 /// What may be said once everything appended before it is durable.
@@ -183,7 +184,9 @@ impl Commit {
         if sequence <= self.synced || sequence > self.appended {
             return;
         }
-        self.appended = sequence - 1;
+        if !mutant::on(Mutant::FullDiskForgets) {
+            self.appended = sequence - 1;
+        }
         self.syncing = self.syncing.map(|covered| covered.min(self.appended));
         self.full = true;
         self.pause = Some(now + DISK_FULL_PAUSE);
@@ -203,8 +206,9 @@ impl Commit {
 
     /// The next effect whose records are durable.
     pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
-        let (sequence, _) = self.effects.front()?;
-        if *sequence > self.synced {
+        let (sequence, effect) = self.effects.front()?;
+        let early = matches!(effect, Effect::Delta(_)) && mutant::on(Mutant::ReportBeforeFsync);
+        if *sequence > self.synced && !early {
             return None;
         }
         self.effects.pop_front().map(|(_, effect)| effect)

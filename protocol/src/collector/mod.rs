@@ -25,6 +25,7 @@ use self::batch::Batch;
 use self::commit::Effect;
 use crate::ids::{Alias, BatchUid, Epoch, LinkId, LogId};
 use crate::limits::{CHECKPOINT_BYTES, COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS, HELD_MOST};
+use crate::mutant::{self, Mutant};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::wire::{
     ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Start,
@@ -286,7 +287,13 @@ impl Collector {
             .sessions
             .hello(link)
             .map_or_else(String::new, |hello| hello.name.clone());
+        if mutant::on(Mutant::AckBeforeFsync) {
+            self.send_ack(link, alias, sequence);
+        }
         let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) else {
+            if mutant::on(Mutant::NotStartedAcked) {
+                self.send_ack(link, alias, sequence);
+            }
             return;
         };
         for duplicate in batch.take_results(now, &worker, results) {
@@ -330,7 +337,8 @@ impl Collector {
             return None;
         };
         let known = batch.state.epoch();
-        if epoch != known || !batch.clients.contains_key(&link) {
+        let stale = epoch != known || !batch.clients.contains_key(&link);
+        if stale && !mutant::on(Mutant::StaleEpochAtCollector) {
             self.dropped.stale_epoch += 1;
             self.refuse(link, alias, RefusedCode::Fenced, known, "another ventilator took over");
             return None;

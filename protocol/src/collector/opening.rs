@@ -8,6 +8,7 @@ use super::commit::Effect;
 use super::{Claim, Collector, Opened, Output, Record, Request, Slot, Use};
 use crate::ids::{Alias, BatchUid, LinkId};
 use crate::limits::{DISK_FULL_PAUSE, MAX_BATCHES};
+use crate::mutant::{self, Mutant};
 use crate::wire::{Ack, Message, RefusedCode, Start};
 
 impl Collector {
@@ -87,7 +88,7 @@ impl Collector {
                     None => {}
                 }
             }
-            Opened::Absent => self.answer_absent(uid),
+            Opened::Absent => self.answer_absent(now, uid),
             Opened::NoRoom => {
                 if let Some(Slot::Opening { again, .. }) = self.slots.get_mut(&uid) {
                     *again = Some(now + DISK_FULL_PAUSE);
@@ -115,12 +116,17 @@ impl Collector {
     }
 
     /// There is no log: who only asked hears so, who wants to create one waits for that.
-    pub(super) fn answer_absent(&mut self, uid: BatchUid) {
+    pub(super) fn answer_absent(&mut self, now: Instant, uid: BatchUid) {
         let Some(Slot::Opening { create, requests, .. }) = self.slots.remove(&uid) else {
             return;
         };
         let (creators, askers): (Vec<_>, Vec<_>) = requests.into_iter().partition(Request::creates);
-        for (link, alias) in askers.iter().map(Request::sender) {
+        for asker in askers {
+            if mutant::on(Mutant::NotStartedAcked) && matches!(asker, Request::Bind(..)) {
+                self.serve(now, uid, asker);
+                continue;
+            }
+            let (link, alias) = asker.sender();
             self.refuse(
                 link,
                 alias,
@@ -150,7 +156,8 @@ impl Collector {
                     return;
                 }
                 // A log that was made for a START which never came to be served has no policy to judge outcomes by.
-                if self.batch(uid).is_none_or(|state| state.claim().is_none()) {
+                let unclaimed = self.batch(uid).is_none_or(|state| state.claim().is_none());
+                if unclaimed && !mutant::on(Mutant::NotStartedAcked) {
                     let reason = "no ventilator has started this batch here";
                     return self.refuse(link, alias, RefusedCode::NotStarted, 0, reason);
                 }
@@ -182,7 +189,8 @@ impl Collector {
         let known = (batch.state.epoch(), batch.state.instance());
         let again = start.epoch == known.0 && known.1 == Some(start.instance);
         if start.epoch > 0 {
-            if start.epoch < known.0 || start.epoch == known.0 && !again {
+            let stale = start.epoch < known.0 || start.epoch == known.0 && !again;
+            if stale && !mutant::on(Mutant::StaleEpochAtCollector) {
                 self.dropped.stale_epoch += 1;
                 let reason = format!("epoch {} is taken by another ventilator", known.0);
                 return self.refuse(link, alias, RefusedCode::Fenced, known.0, &reason);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{Claim, Death, Outcomes, Record};
 use crate::ids::{Attempt, Epoch, InstanceId, ProcessId};
 use crate::limits::{LOSSES_KEPT, MAX_NUMBERS};
+use crate::mutant::{self, Mutant};
 use crate::set::NumberSet;
 use crate::wire::{Counts, Done, OutcomeCode, Policy, Span};
 
@@ -152,13 +153,15 @@ impl BatchState {
         if number >= self.head.completions.unwrap_or(MAX_NUMBERS) {
             return Verdict::OutOfRange;
         }
-        if self.settled.contains(number) {
+        let overwrites =
+            outcome == OutcomeCode::Succeeded && self.failed.contains(number) && mutant::on(Mutant::FailureOverwritten);
+        if self.settled.contains(number) && !mutant::on(Mutant::NoDedup) && !overwrites {
             return Verdict::Duplicate;
         }
         let current = self.attempt(number);
         if outcome == OutcomeCode::Succeeded {
             Verdict::Success
-        } else if attempt < current {
+        } else if attempt < current && !mutant::on(Mutant::ChargedTwice) {
             Verdict::Retry(current)
         } else if outcome == OutcomeCode::PayloadTooLarge || attempt > self.backoff_limit() {
             Verdict::FinalFailure
@@ -245,7 +248,12 @@ impl BatchState {
 
     /// Whether N is known and every number is settled.
     pub fn is_settled(&self) -> bool {
-        self.head.completions.is_some_and(|n| self.settled.low() >= n)
+        let settled = if mutant::on(Mutant::CounterInsteadOfSet) {
+            self.settled.len() + self.head.charged
+        } else {
+            self.settled.low()
+        };
+        self.head.completions.is_some_and(|n| settled >= n)
     }
 
     /// Totals, as far as the log knows them.

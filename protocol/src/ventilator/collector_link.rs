@@ -8,6 +8,7 @@ use super::work::Todo;
 use super::{Event, Flight, Ventilator};
 use crate::ids::{Alias, Epoch, InstanceId, LinkId, LogId};
 use crate::limits::{END_AGAIN, LOCATE_WAIT};
+use crate::mutant::{self, Mutant};
 use crate::wire::{
     ByeCode, Cancel, CollectorState, Deaths, Done, End, Ending, Held, Loss, Lost, Message, Missing, Refused,
     RefusedCode, Report, Retry, Span, Start, StateBody,
@@ -211,6 +212,10 @@ impl Ventilator {
     }
 
     fn fenced(&mut self, epoch: Epoch) {
+        if mutant::on(Mutant::FightsBack) {
+            self.epoch = 0;
+            return self.claim();
+        }
         if !self.over {
             self.over = true;
             self.events.push_back(Event::Fenced { epoch });
@@ -243,13 +248,18 @@ impl Ventilator {
             locate.until.get_or_insert(now + LOCATE_WAIT);
             locate.frontier = locate.frontier.max(ends.max().unwrap_or(0));
         }
-        let before = self.settled.len();
         let completions = self.config.completions;
         let spans = snapshot.succeeded.iter().chain(&snapshot.failed).copied();
-        self.settled = spans.filter(|(_, last)| *last < completions).collect();
+        let told = spans.filter(|(_, last)| *last < completions).collect();
+        let believed = std::mem::replace(&mut self.settled, told);
+        if mutant::on(Mutant::StateMerged) {
+            for (first, last) in believed.spans() {
+                self.settled.insert_span(first, last);
+            }
+        }
         self.counts.failed = snapshot.failed.iter().map(|(first, last)| last - first + 1).sum();
         self.counts.succeeded = self.settled.len().saturating_sub(self.counts.failed);
-        self.note_log(snapshot.log_id, before);
+        self.note_log(snapshot.log_id, believed.len());
         let settled: Vec<Span> = self.settled.spans().collect();
         for span in settled {
             self.leave_flight(span);
@@ -377,11 +387,12 @@ impl Ventilator {
         self.losses.held_back.remove(&retry.number);
         self.unsendable.remove(&retry.number);
         self.resent.retry += 1;
-        self.work.wait(
-            retry.number,
-            retry.attempt,
-            now + Duration::from_millis(retry.delay_millis),
-        );
+        let delay = if mutant::on(Mutant::RetryAtOnce) {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(retry.delay_millis)
+        };
+        self.work.wait(retry.number, retry.attempt, now + delay);
     }
 
     /// What the collector misses overrides what was believed. Numbers in flight are asked for before they are sent again.

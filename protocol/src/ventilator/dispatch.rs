@@ -7,6 +7,7 @@ use super::work::Todo;
 use super::{Flight, Peer, Ventilator};
 use crate::ids::{Attempt, LinkId};
 use crate::limits::{TASKS_BYTES, TASKS_PER_MESSAGE, WAITING_RETRIES};
+use crate::mutant::{self, Mutant};
 use crate::spans::Run;
 use crate::wire::{Loss, Message, TaskEntry, Tasks};
 
@@ -159,7 +160,7 @@ impl Ventilator {
         }
         let only_retries = self.work.waiting() >= WAITING_RETRIES;
         self.work.take(most, |todo| {
-            if silent {
+            if silent && !mutant::on(Mutant::ResendInSilence) {
                 !todo.resend
             } else {
                 todo.resend || !only_retries
@@ -298,7 +299,8 @@ impl Ventilator {
             Peer::Worker(name) => Some(name),
             Peer::Collector => None,
         });
-        if now >= until || known.into_iter().all(answered) {
+        let blind = mutant::on(Mutant::TakeoverBlind);
+        if now >= until || blind || known.into_iter().all(answered) {
             self.locate = None;
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::ids::{Alias, Attempt, LinkId, ProcessId};
+use crate::mutant::{self, Mutant};
 use crate::spans::SpanMap;
 use crate::wire::{Credit, Want};
 
@@ -86,7 +87,7 @@ impl Member {
         if let Some(alone) = credit.alone {
             self.alone_begun = Some(alone);
         }
-        if credit.serial == self.want.serial {
+        if credit.serial == self.want.serial || mutant::on(Mutant::OldCredit) {
             self.credit = Some(credit);
             self.starved = false;
         }

@@ -8,6 +8,7 @@ use super::work::Todo;
 use super::{Event, Ventilator};
 use crate::ids::{Attempt, LinkId, ProcessId};
 use crate::limits::{GONE_AFTER, HELD_MOST, LOSSES_KEPT, RANGES_PER_PIECE, RETURN_WAIT};
+use crate::mutant::{self, Mutant};
 use crate::wire::{Holding, Loss, Lost, Span};
 
 /// Numbers that still stand as in flight on a link, and go back to work soon unless a REPORT settles them.
@@ -246,6 +247,9 @@ impl Ventilator {
     pub(super) fn return_lost(&mut self, now: Instant) {
         while let Some(position) = self.losses.returning.iter().position(|returning| returning.due <= now) {
             let returning = self.losses.returning.swap_remove(position);
+            if mutant::on(Mutant::LostNeverReturned) {
+                continue;
+            }
             if let Some(numbers) = returning.only {
                 self.resent.missing_at_collector += self.take_back_these(returning.link, &numbers);
                 continue;
@@ -263,7 +267,7 @@ impl Ventilator {
     }
 
     /// Takes these numbers back from a link, if they are still in flight there; returns how many.
-    fn take_back_these(&mut self, link: LinkId, numbers: &[Span]) -> u64 {
+    pub(super) fn take_back_these(&mut self, link: LinkId, numbers: &[Span]) -> u64 {
         let runs = numbers.iter().flat_map(|span| self.in_flight.within(*span));
         let runs: Vec<_> = runs.filter(|run| run.value.link == link).collect();
         for run in &runs {

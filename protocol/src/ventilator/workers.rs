@@ -7,6 +7,7 @@ use super::work::Todo;
 use super::{Event, Flight, Ventilator};
 use crate::ids::{Alias, LinkId};
 use crate::limits::{HELD_MOST, UNBOUND_AFTER};
+use crate::mutant::{self, Mutant};
 use crate::spans::SpanMap;
 use crate::wire::{
     ByeCode, Held, Hello, Holding, Message, Ping, Refused, RefusedCode, Return, ReturnCause, Span, Start, StateBody,
@@ -35,14 +36,18 @@ impl Ventilator {
 
     /// START goes to a worker only while the collector's STATE stands.
     pub(super) fn start_worker(&mut self, link: LinkId) {
-        if !self.collector.is_ready() || self.over {
+        let ready = self.collector.is_ready() || mutant::on(Mutant::StartBeforeState);
+        if !ready || self.over {
             return;
         }
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
         };
-        let alias = self.next_alias;
+        let mut alias = self.next_alias;
         self.next_alias += 1;
+        if member.alias != 0 && mutant::on(Mutant::AliasReused) {
+            alias = member.alias;
+        }
         member.started(alias);
         let start = Start {
             uid: self.config.uid,
@@ -203,6 +208,9 @@ impl Ventilator {
         }
         for denied in asked.into_iter().flat_map(|span| held.gaps(span)) {
             self.doubted.insert(denied, link);
+            if mutant::on(Mutant::HeldNoCounts) {
+                self.take_back_these(link, &[denied]);
+            }
         }
     }
 

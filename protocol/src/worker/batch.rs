@@ -8,6 +8,7 @@ use super::credit::Door;
 use super::outcomes::Outcomes;
 use super::{Finished, Task};
 use crate::ids::{Alias, Attempt, Epoch, InstanceId, LinkId};
+use crate::mutant::{self, Mutant};
 use crate::wire::{Holding, OutcomeCode, ResultEntry, Span, Start, Work};
 
 /// Whether the executor can run.
@@ -134,6 +135,9 @@ impl Batch {
             return self.enqueue(task);
         };
         if hold.attempt >= task.attempt {
+            if mutant::on(Mutant::SecondCopy) {
+                self.enqueue(task);
+            }
             return;
         }
         match hold.progress {

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::Finished;
 use crate::ids::Attempt;
 use crate::limits::{MAX_MESSAGE, RESULTS_BYTES, RESULTS_PER_MESSAGE, UNACKED_BYTES, UNACKED_TASKS};
+use crate::mutant::{self, Mutant};
 use crate::wire::{ResultEntry, Results};
 
 /// How long an outcome waits for company while others are under way.
@@ -133,7 +134,9 @@ impl Outcomes {
     /// The link is gone: everything is sent again on the next one, where sequences begin anew.
     pub(crate) fn unsend(&mut self) {
         while let Some(message) = self.sent.pop_back() {
-            self.ready.push_front(message);
+            if !mutant::on(Mutant::OutcomesDropped) {
+                self.ready.push_front(message);
+            }
         }
         self.next_sequence = 0;
     }

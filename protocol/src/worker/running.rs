@@ -6,6 +6,7 @@ use super::batch::{Batch, Stage};
 use super::credit::Door;
 use super::{Alone, Finished, Output, Worker};
 use crate::ids::{Attempt, BatchUid, LinkId};
+use crate::mutant::{self, Mutant};
 use crate::wire::{Message, Ping, RefusedCode, ReturnCause};
 
 impl Worker {
@@ -101,7 +102,8 @@ impl Worker {
         let running: usize = self.batches.values().map(Batch::running).sum();
         let wants_alone = |batch: &Batch| batch.front().is_some_and(|task| task.alone) && !batch.doors.is_empty();
         if let Some((&uid, batch)) = self.batches.iter().find(|(_, batch)| wants_alone(batch)) {
-            if running == 0 && batch.outcomes.has_room(batch.work.max_bytes_per_task) {
+            let quiet = running == 0 || mutant::on(Mutant::AloneInCompany);
+            if quiet && batch.outcomes.has_room(batch.work.max_bytes_per_task) {
                 self.announce_alone(uid);
             }
             return;

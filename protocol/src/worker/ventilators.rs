@@ -7,6 +7,7 @@ use super::credit::Door;
 use super::{Output, Task, Worker};
 use crate::ids::{Alias, BatchUid, LinkId};
 use crate::limits::{MAX_BATCHES, MAX_NUMBERS, RANGES_PER_PIECE};
+use crate::mutant::{self, Mutant};
 use crate::wire::{
     Cancel, Held, Message, Refused, RefusedCode, ReturnCause, Start, State, StateBody, Tasks, Want, WorkerState,
 };
@@ -57,7 +58,8 @@ impl Worker {
         if start.epoch == 0 {
             return self.send_state(door, start.uid);
         }
-        if start.epoch < known.0 || start.epoch == known.0 && start.instance != known.1 {
+        let stale = start.epoch < known.0 || start.epoch == known.0 && start.instance != known.1;
+        if stale && !mutant::on(Mutant::StaleEpochAtWorker) {
             self.dropped.stale_epoch += 1;
             return self.refuse(
                 door,
@@ -180,7 +182,8 @@ impl Worker {
         let Some(batch) = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid)) else {
             return self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
         };
-        if tasks.epoch < batch.epoch || !batch.doors.get(&door).is_some_and(|open| *open) {
+        let stale = tasks.epoch < batch.epoch && !mutant::on(Mutant::StaleEpochAtWorker);
+        if stale || !batch.doors.get(&door).is_some_and(|open| *open) {
             self.dropped.stale_epoch += 1;
             let epoch = batch.epoch;
             return self.refuse(
