@@ -192,7 +192,6 @@ fn dir(uid: BatchUid) -> PathBuf {
 /// What the collector makes of its log, from a checkpoint or not, is what the log says. Of numbers whose record was
 /// damaged the one may know more than the other.
 fn check_state(state: &BatchState, facts: &Facts) {
-    state.sanity_check();
     let rebuilt = state.settled().spans().flat_map(|(first, last)| first..=last);
     let unknown: Vec<u64> = rebuilt.filter(|number| !facts.settled.contains_key(number)).collect();
     let forgotten = facts

@@ -25,6 +25,8 @@ pub mod faults;
 pub mod host;
 pub mod log_file;
 pub mod log_record;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod network;
 pub mod observation;
 pub mod settings;

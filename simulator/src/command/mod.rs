@@ -22,6 +22,7 @@ Examples:
   cargo xtask simulate --minutes 10 --all      ten minutes of seeds; failures are listed at the end
   cargo xtask simulate --replay 17             what happens in seed 17, line by line
   cargo xtask simulate --shrink 17             the smallest run of seed 17 that breaks the same rule
+  cargo xtask simulate --mutants --seeds 300   which deliberate bugs the checker catches, and in how many seeds
   cargo xtask simulate --replay 17 --less without=pause,workers=1
                                                what --shrink came down to, again
 
@@ -63,11 +64,19 @@ struct Args {
     /// Takes from a seed that fails whatever it does not need to fail, and prints the run that is left.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["replay", "minutes", "seeds", "from", "all"])]
     shrink: Option<u64>,
+    /// Runs the seeds with each of these deliberate bugs, or with all there are: the checker must catch every one.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["minutes", "all", "less", "shrink"])]
+    mutants: Option<Vec<String>>,
 }
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    #[cfg(feature = "mutants")]
+    if let Some(names) = &args.mutants {
+        return crate::mutants::main(names, args.replay, &(args.from..args.from + args.seeds));
+    }
     if let Some(seed) = args.replay {
         return replay(seed, &args.less);
     }

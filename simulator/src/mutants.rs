@@ -1,0 +1,170 @@
+//! Runs seeds with deliberate bugs: a checker that has never caught one proves nothing.
+//!
+//! The machines' own `sanity_check` is off meanwhile, and a panic inside a machine does not count: the judge alone, by
+//! what is said and what is durable, must tell a machine with a bug from one without.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::iter;
+use std::num::NonZero;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use harmony_protocol::mutant::Mutant;
+
+use crate::broken::Broken;
+use crate::settings::Settings;
+use crate::{Outcome, attempt};
+
+/// How the seeds of one mutant went.
+#[derive(Clone, Debug)]
+pub struct Score {
+    /// Which bug; none for the machines as they are.
+    pub mutant: Option<Mutant>,
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// How often each rule caught it first.
+    pub caught: BTreeMap<String, u64>,
+    /// Seeds in which a machine panicked by itself.
+    pub elsewhere: u64,
+}
+
+impl Score {
+    /// In how many seeds the checker caught it.
+    pub fn total(&self) -> u64 {
+        self.caught.values().sum()
+    }
+
+    /// Caught, or clean if it is no mutant.
+    pub fn is_as_expected(&self) -> bool {
+        match self.mutant {
+            Some(_) => self.total() > 0,
+            None => self.total() + self.elsewhere == 0,
+        }
+    }
+}
+
+/// How many different catches a row lists.
+const CATCHES_LISTED: usize = 3;
+
+impl Display for Score {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let name = self
+            .mutant
+            .map_or("no mutant".to_owned(), |mutant| format!("{mutant:?}"));
+        let rule = self.mutant.map_or("", Mutant::rule);
+        write!(f, "{name:22} {:4} of {}  {rule}", self.total(), self.seeds)?;
+        if self.elsewhere > 0 {
+            write!(f, " ({} ended inside a machine)", self.elsewhere)?;
+        }
+        let mut catches: Vec<_> = self.caught.iter().collect();
+        catches.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (rule, count) in catches.iter().take(CATCHES_LISTED) {
+            write!(f, "\n{count:27}  by: {rule}")?;
+        }
+        let more = catches.len().saturating_sub(CATCHES_LISTED);
+        if more > 0 {
+            write!(f, "\n{:27}  and by {more} more", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs one seed with or without a bug.
+///
+/// # Errors
+/// The rule that it broke.
+pub fn run(mutant: Option<Mutant>, sanity_checks: bool, seed: u64, print: bool) -> Result<Outcome, Broken> {
+    let _active = mutant.map(Mutant::activate);
+    let mut settings = Settings::of(seed);
+    settings.sanity_checks = sanity_checks;
+    attempt(settings, seed, print).outcome
+}
+
+/// Whether the simulator noticed, and not a machine by itself.
+pub fn is_caught(broken: &Broken) -> bool {
+    // Where this file is, the checker is.
+    broken.place.starts_with(file!().trim_end_matches("mutants.rs"))
+}
+
+/// Runs these seeds with one bug.
+pub fn score(mutant: Option<Mutant>, seeds: Range<u64>) -> Score {
+    let mut score = Score {
+        mutant,
+        seeds: seeds.end - seeds.start,
+        caught: BTreeMap::new(),
+        elsewhere: 0,
+    };
+    for broken in seeds.filter_map(|seed| run(mutant, false, seed, false).err()) {
+        if is_caught(&broken) {
+            *score.caught.entry(broken.rule()).or_default() += 1;
+        } else {
+            score.elsewhere += 1;
+        }
+    }
+    score
+}
+
+/// Runs these seeds without a bug and with each of these, on all cores; prints every score as it comes. True if the
+/// machines without a bug were clean, and every bug was caught.
+pub fn run_all(mutants: &[Mutant], seeds: &Range<u64>) -> bool {
+    let all = iter::once(None).chain(mutants.iter().copied().map(Some));
+    let (next, as_expected) = (Mutex::new(all), Mutex::new(true));
+    let another = || next.lock().expect("nobody panics with the lock").next();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                while let Some(mutant) = another() {
+                    let score = score(mutant, seeds.clone());
+                    println!("{score}");
+                    *as_expected.lock().expect("nobody panics with the lock") &= score.is_as_expected();
+                }
+            });
+        }
+    });
+    as_expected.into_inner().expect("nobody panics with the lock")
+}
+
+/// The mutants of these names, or all of them.
+///
+/// # Errors
+/// Which name is unknown.
+pub fn named(names: &[String]) -> Result<Vec<Mutant>, String> {
+    if names.is_empty() {
+        return Ok(Mutant::ALL.to_vec());
+    }
+    let find = |name: &String| {
+        let found = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == *name);
+        found
+            .copied()
+            .ok_or_else(|| format!("there is no mutant {name:?}; there are {:?}", Mutant::ALL))
+    };
+    names.iter().map(find).collect()
+}
+
+/// Runs the command line: many seeds with each of these bugs, or one with the first of them and its trace.
+pub fn main(names: &[String], replay: Option<u64>, seeds: &Range<u64>) -> ExitCode {
+    let mutants = match named(names) {
+        Ok(mutants) => mutants,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(seed) = replay {
+        let ended = run(mutants.first().copied(), false, seed, true);
+        match &ended {
+            Ok(_) => println!("\nseed {seed} broke no rule"),
+            Err(broken) => println!("\nseed {seed} broke a rule: {broken}"),
+        }
+        return ExitCode::from(u8::from(ended.is_err()));
+    }
+    if run_all(&mutants, seeds) {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("error: a mutant was not caught, or the machines without one broke a rule");
+        ExitCode::FAILURE
+    }
+}
