@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use harmony_protocol::ids::LogId;
 
@@ -78,7 +79,8 @@ impl Log {
         let frame = self.builder.load(record, placed, self.shared.config.max_record)?;
         self.check_limit(frame)?;
         let length = self.end().offset;
-        let rotated = length > HEADER && length.saturating_add(frame) > self.shared.config.segment_bytes;
+        let full = length > HEADER && length.saturating_add(frame) > self.shared.config.segment_bytes;
+        let rotated = full || self.shared.spoiled.load(Ordering::SeqCst);
         if rotated {
             self.rotate().map_err(|error| self.shared.note(error))?;
         }
@@ -173,6 +175,7 @@ impl Log {
             length: old.length,
             index,
         });
+        shared.spoiled.store(false, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -83,6 +83,7 @@ impl Log {
             checkpoints: Mutex::new(survey.checkpoints()),
             repair: Mutex::default(),
             failed: AtomicBool::new(false),
+            spoiled: AtomicBool::new(false),
             _lock: lock,
             disk,
         };

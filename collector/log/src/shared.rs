@@ -11,7 +11,7 @@ use crate::frame::Seed;
 use crate::index::{Run, RunIndex};
 use crate::index_file::{self, IndexFile, Summary};
 use crate::scan::Scanner;
-use crate::segment::{self, index_path, segment_path};
+use crate::segment::{self, SegmentHeader, index_path, segment_path};
 use crate::{Identity, LogConfig, LogError, Position};
 
 /// A segment that is not written any more.
@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     /// Held while an index is written anew.
     pub(crate) repair: Mutex<()>,
     pub(crate) failed: AtomicBool,
+    /// The header of the newest segment was found damaged: nothing more is to be written there.
+    pub(crate) spoiled: AtomicBool,
     /// Keeps other processes out for as long as anything of this log is alive.
     pub(crate) _lock: Box<dyn Any + Send + Sync>,
 }
@@ -158,6 +160,18 @@ impl Shared {
             .open(&*self.disk, &path)
             .map_err(|source| LogError::io("open", &path, source))?;
         Ok((file, sealed.first, sealed.length))
+    }
+
+    /// Whether the header of a segment can be read. If not, opening the log will set the whole segment aside.
+    pub(crate) fn is_header_whole(&self, number: u32) -> Result<bool, LogError> {
+        let (file, first, _) = self.segment(number)?;
+        let expected = SegmentHeader {
+            identity: self.identity,
+            number,
+            first,
+        };
+        let found = SegmentHeader::load(&*file, &segment_path(&self.dir, number))?;
+        Ok(found == Some(expected))
     }
 
     /// Reads a segment from its first record on.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::slice;
+use std::sync::atomic::Ordering;
 
 use crate::frame::Placed;
 use crate::index::{Run, RunIndex};
@@ -39,7 +41,8 @@ impl LogReader {
     /// Reads every record back from the disk and checks it. `each` is given the whole ones in the order of the log,
     /// with the numbers for which they count: every number comes at most once. A number that does not come has no
     /// whole record and must run again. Where damage is found the index is mended, so that nothing points there;
-    /// a number that an older record has settled as well comes again at the next verification. The damage itself
+    /// a number that an older record has settled as well comes again at the next verification. Of a segment whose header
+    /// is damaged no record counts, since opening the log will not believe it. The damage itself
     /// stays on the disk and is counted each time, also when its numbers have long been settled anew.
     pub fn verify(&self, mut each: impl FnMut(&[u8], &[Placed])) -> Result<Damage, LogError> {
         let shadowed = self.shadowed()?;
@@ -47,6 +50,10 @@ impl LogReader {
         let mut damage = Damage::default();
         let mut sequence = 0;
         for (number, _) in segments {
+            if !self.shared.is_header_whole(number)? {
+                self.give_up(number, sequence, &mut damage)?;
+                continue;
+            }
             // The index may know more than the scan will see, never less.
             let mut scanner = self.shared.scan(number)?;
             let mut index = self.runs_of(number)?;
@@ -69,6 +76,24 @@ impl LogReader {
             }
         }
         Ok(damage)
+    }
+
+    /// Counts all of a segment as lost, whose records nobody will believe when the log is opened next.
+    fn give_up(&self, number: u32, sequence: u64, damage: &mut Damage) -> Result<(), LogError> {
+        let (_, _, length) = self.shared.segment(number)?;
+        let active = self.shared.read().active.position();
+        let newest = active.segment == number;
+        // Those of an older segment are counted where the next one begins.
+        let records = if newest {
+            active.sequence.saturating_sub(sequence)
+        } else {
+            0
+        };
+        damage.add(slice::from_ref(&(0..length)), records);
+        if newest {
+            self.shared.spoiled.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     fn shadowed(&self) -> Result<Shadowed, LogError> {

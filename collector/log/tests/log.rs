@@ -10,6 +10,8 @@
 mod crash;
 #[path = "log/damage.rs"]
 mod damage;
+#[path = "log/header.rs"]
+mod header;
 #[path = "log/model.rs"]
 mod model;
 #[path = "log/room.rs"]
