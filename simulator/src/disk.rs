@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use harmony_log::fault::{Fault, FaultDisk};
 use harmony_log::memory::MemoryDisk;
-use harmony_log::{LogConfig, LogError, Opened, Recorder};
+use harmony_log::{LogConfig, LogError, Opened, Recorder, Recovery};
 use harmony_protocol::collector::BatchState;
 use harmony_protocol::ids::{BatchUid, LogId};
 use uuid::Uuid;
@@ -17,6 +17,31 @@ use uuid::Uuid;
 use crate::facts::Facts;
 use crate::log_file::{HEADER, LogFile, segment_number};
 use crate::tasks::Tasks;
+
+/// What opening logs came upon, as counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mended {
+    /// A torn record was cut off.
+    pub torn: u64,
+    /// Damage was stepped over.
+    pub damaged: u64,
+    /// A checkpoint was believed.
+    pub restored: u64,
+    /// A file was set aside.
+    pub set_aside: u64,
+    /// The index of a segment was written anew.
+    pub rebuilt: u64,
+}
+
+impl Mended {
+    fn add(&mut self, recovery: &Recovery) {
+        self.torn += u64::from(recovery.torn_bytes > 0);
+        self.damaged += u64::from(!recovery.damage.is_none());
+        self.restored += u64::from(recovery.checkpoint.is_some());
+        self.set_aside += u64::from(!recovery.set_aside.is_empty());
+        self.rebuilt += recovery.indexes_rebuilt;
+    }
+}
 
 /// See the module.
 pub struct Disk {
@@ -30,6 +55,8 @@ pub struct Disk {
     nothing: Facts,
     /// How often a log was opened.
     opened: u128,
+    /// What that came upon.
+    pub mended: Mended,
 }
 
 impl Default for Disk {
@@ -42,6 +69,7 @@ impl Default for Disk {
             files: BTreeMap::new(),
             nothing: Facts::default(),
             opened: 0,
+            mended: Mended::default(),
         }
     }
 }
@@ -75,6 +103,7 @@ impl Disk {
             let file = file.or_insert_with(|| LogFile::new(&dir, tasks));
             file.reread(&self.memory);
             check_state(&opened.state, file.facts());
+            self.mended.add(&opened.recovery);
         }
         Ok(opened)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harmony_protocol::ventilator::Progress;
 
 use super::{Host, World};
+use crate::disk::Mended;
 use crate::facts::Facts;
 use crate::host::Input;
 use crate::network::PartyId;
@@ -98,6 +99,11 @@ impl World {
     /// How many processes have died.
     pub fn deaths(&self) -> u64 {
         self.deaths
+    }
+
+    /// What opening logs came upon so far.
+    pub fn mended(&self) -> Mended {
+        self.disk.mended
     }
 
     /// What is durable of a batch.
