@@ -20,6 +20,7 @@ pub mod collector;
 pub mod command;
 pub mod dice;
 pub mod disk;
+pub mod exhaustive;
 pub mod facts;
 pub mod faults;
 pub mod host;

@@ -13,6 +13,7 @@ pub use self::report::Sum;
 pub use self::runs::{Limit, run_seeds};
 use crate::attempt;
 use crate::broken::Broken;
+use crate::exhaustive::{Size, scopes};
 use crate::settings::Settings;
 use crate::shrink::{LessList, shrink};
 
@@ -22,6 +23,7 @@ Examples:
   cargo xtask simulate --minutes 10 --all      ten minutes of seeds; failures are listed at the end
   cargo xtask simulate --replay 17             what happens in seed 17, line by line
   cargo xtask simulate --shrink 17             the smallest run of seed 17 that breaks the same rule
+  cargo xtask simulate --exhaustive small      all courses of a small fleet
   cargo xtask simulate --mutants --seeds 300   which deliberate bugs the checker catches, and in how many seeds
   cargo xtask simulate --replay 17 --less without=pause,workers=1
                                                what --shrink came down to, again
@@ -64,6 +66,9 @@ struct Args {
     /// Takes from a seed that fails whatever it does not need to fail, and prints the run that is left.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["replay", "minutes", "seeds", "from", "all"])]
     shrink: Option<u64>,
+    /// Goes through all courses of a small fleet instead, and prints how many states it has.
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["replay", "shrink", "minutes", "seeds", "from", "all"])]
+    exhaustive: Option<Size>,
     /// Runs the seeds with each of these deliberate bugs, or with all there are: the checker must catch every one.
     #[cfg(feature = "mutants")]
     #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["minutes", "all", "less", "shrink"])]
@@ -82,6 +87,9 @@ pub fn main() -> ExitCode {
     }
     if let Some(seed) = args.shrink {
         return print_smallest(seed);
+    }
+    if let Some(size) = args.exhaustive {
+        return search(size);
     }
     let limit = match args.minutes {
         Some(minutes) => Limit::Time(Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
@@ -123,6 +131,20 @@ fn replay(seed: u64, less: &LessList) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn search(size: Size) -> ExitCode {
+    for (what, scope) in scopes(size) {
+        match scope.search() {
+            Ok(seen) => println!("{what}: {seen}"),
+            Err(violation) => {
+                let (story, _) = scope.replay(&violation.path);
+                println!("{what}: broke a rule: {}\n{story}", violation.broken);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn print_smallest(seed: u64) -> ExitCode {
