@@ -8,7 +8,6 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::faults::Fault;
-use crate::network::PartyId;
 
 /// What something is drawn for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,28 +15,33 @@ pub enum Concern {
     /// What a seed decides before the run begins.
     Settings,
     /// How long messages take from one process to another.
-    Path(PartyId, PartyId),
+    Path(Place, Place),
     /// One strike of a fault, by its ordinal: when, where and how.
     Strike(Fault, u64),
     /// When a process starts again, and how it ends.
-    Process(PartyId),
+    Process(Place),
     /// What a process does by chance while it lives.
-    Host(PartyId),
+    Host(Place),
+    /// Whether a process dies before its next action.
+    Crash(Place),
     /// What the disk of the collector loses.
     Disk,
 }
 
+/// A process, by a number that stays the same when others are taken away.
+pub type Place = u64;
+
 impl Concern {
     /// Different for any two concerns.
     fn key(self) -> [u64; 3] {
-        let place = |party: PartyId| party as u64;
         match self {
             Self::Settings => [0, 0, 0],
-            Self::Path(from, to) => [1, place(from), place(to)],
+            Self::Path(from, to) => [1, from, to],
             Self::Strike(fault, ordinal) => [2, fault as u64, ordinal],
-            Self::Process(party) => [3, place(party), 0],
-            Self::Host(party) => [4, place(party), 0],
+            Self::Process(place) => [3, place, 0],
+            Self::Host(place) => [4, place, 0],
             Self::Disk => [5, 0, 0],
+            Self::Crash(place) => [6, place, 0],
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum Fault {
     Split,
     /// A process is not scheduled for a while.
     Pause,
+    /// A process dies between two things that it does.
+    Crash,
     /// A worker is asked to leave.
     Drain,
     /// The disk of the collector has little or no room for a while.
@@ -48,7 +50,7 @@ pub enum Fault {
 }
 
 /// All faults.
-pub const FAULTS: [Fault; 19] = [
+pub const FAULTS: [Fault; 20] = [
     Fault::KillVentilator,
     Fault::KillCollector,
     Fault::LoseDisk,
@@ -63,6 +65,7 @@ pub const FAULTS: [Fault; 19] = [
     Fault::Isolate,
     Fault::Split,
     Fault::Pause,
+    Fault::Crash,
     Fault::Drain,
     Fault::DiskFull,
     Fault::DiskError,

@@ -55,6 +55,8 @@ pub struct Outcome {
     pub events: u64,
     /// Virtual time.
     pub elapsed: Duration,
+    /// How long after the last fault was healed it ended.
+    pub after: Duration,
     /// Counts.
     pub tally: Tally,
 }

@@ -7,7 +7,10 @@ use fastrand::Rng;
 
 use crate::dice::{Concern, Dice, broadly};
 use crate::faults::{FAULTS, Fault};
+use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, GONE_AFTER, REDIAL_MOST};
+
 use crate::tasks::{Mix, Nature, Tasks};
+use crate::world::RESTART_HEALED;
 use crate::{collector, worker};
 
 /// A ventilator that will come.
@@ -17,6 +20,8 @@ pub struct Visit {
     pub batch: usize,
     /// When.
     pub at: Duration,
+    /// What keeps the first ventilator of the batch from going on then, and for how long.
+    pub absence: Option<(Fault, Duration)>,
 }
 
 /// Everything that a seed decides before the run begins.
@@ -30,6 +35,10 @@ pub struct Settings {
     pub workers: Vec<worker::Setup>,
     /// The collector.
     pub collector: collector::Setup,
+    /// How far the clock of a process may run from true, out of 1,000,000.
+    pub skew: u32,
+    /// How likely a process dies before each of its actions.
+    pub crash: f64,
     /// The usual delay of a message.
     pub latency: Duration,
     /// Out of 1,000: how often a message takes much longer.
@@ -56,6 +65,11 @@ const MICRO: Duration = Duration::from_micros(1);
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The most workers that take part.
+const WORKERS_MOST: usize = 50;
+/// The most that a clock runs from true: 5 %.
+const SKEW_MOST: u32 = 50_000;
+
 impl Settings {
     /// One batch on one worker, a fast network, and nothing that goes wrong.
     pub fn calm(completions: u64) -> Self {
@@ -64,6 +78,7 @@ impl Settings {
             visits: vec![Visit {
                 batch: 0,
                 at: Duration::ZERO,
+                absence: None,
             }],
             workers: vec![worker::Setup {
                 slots: 2,
@@ -76,6 +91,8 @@ impl Settings {
                 segment_bytes: 64 << 20,
                 checkpoint_bytes: 64 << 20,
             },
+            skew: 0,
+            crash: 0.0,
             latency: 100 * MICRO,
             slow: 0,
             faults: Vec::new(),
@@ -103,15 +120,19 @@ impl Settings {
             settings.visits.push(Visit {
                 batch: 1,
                 at: broadly(random, MILLI, 5 * SECOND),
+                absence: None,
             });
         }
         if random.u32(0..6) == 0 {
+            let absence = [None, Some(Fault::Pause), Some(Fault::Isolate)][random.usize(0..3)];
             settings.visits.push(Visit {
                 batch: 0,
-                at: broadly(random, MILLI, 20 * SECOND),
+                at: broadly(random, MILLI, 5 * SECOND),
+                absence: absence.map(|fault| (fault, broadly(random, SECOND / 10, 60 * SECOND))),
             });
         }
-        settings.workers = (0..random.usize(1..=8))
+        let most = [8, 8, 8, 8, 8, 8, 8, 8, 8, WORKERS_MOST][random.usize(0..10)];
+        settings.workers = (0..random.usize(1..=most))
             .map(|_| worker::Setup {
                 slots: random.u32(1..=4),
                 window: [1, 1, 4][random.usize(0..3)],
@@ -132,12 +153,16 @@ impl Settings {
         settings.epoch_kept = random.bool();
         if random.u32(0..10) > 0 {
             let span = settings.span();
-            for fault in FAULTS {
+            for fault in FAULTS.into_iter().filter(|fault| *fault != Fault::Crash) {
                 let rare = matches!(fault, Fault::LoseDisk | Fault::Drain);
                 if random.u32(0..if rare { 8 } else { 4 }) == 0 {
                     settings.faults.push((fault, broadly(random, span / 20, span * 2)));
                 }
             }
+        }
+        settings.skew = [0, 1_000, SKEW_MOST][random.usize(0..3)];
+        if random.bool() {
+            settings.crash = broadly(random, MILLI / 10, MILLI).as_secs_f64();
         }
         if random.u32(0..25) == 0 {
             settings.cancel = Some(broadly(random, MILLI, 10 * SECOND));
@@ -182,22 +207,30 @@ impl Settings {
         (work / slots.max(1) + talk).clamp(100 * MILLI, 10 * SECOND)
     }
 
-    /// How long the batches may take when nothing goes wrong any more.
+    /// How long the batches may take when nothing goes wrong any more: time to find out what is broken, to let go of
+    /// what is lost, and to do all that is left.
+    ///
+    /// Twice, since one round may begin just before the end of the one before it: a link that died without a word is
+    /// found after [`DEAD_AFTER`] and dialled again after [`REDIAL_MOST`]; what a process held that does not come back
+    /// is given up after [`GONE_AFTER`], the longest of all such times.
+    ///
+    /// The work is that of one slot, twice: the fleet may be one worker, and whatever is in flight may run again. Each
+    /// death by a poisonous number costs a restart and the time until the new process is found and has credit.
     pub fn patience(&self) -> Duration {
         let batches = self.batches.iter().map(|tasks| {
             let poison = (0..tasks.completions)
                 .filter(|number| tasks.nature(*number) == Nature::Poison)
                 .count();
-            let deaths = u32::try_from(poison).unwrap_or(u32::MAX) * (tasks.backoff_limit + 5);
-            5 * tasks.work() + deaths * (self.restart + SECOND)
+            let deaths = u32::try_from(poison).unwrap_or(u32::MAX) * (tasks.backoff_limit + 1 + DEATHS_BEFORE_ALONE);
+            2 * tasks.work() + deaths * (RESTART_HEALED + REDIAL_MOST)
         });
-        300 * SECOND + batches.sum()
+        2 * (DEAD_AFTER + REDIAL_MOST + GONE_AFTER) + batches.sum::<Duration>()
     }
 
     /// Nothing goes wrong in this run.
     pub fn is_calm(&self) -> bool {
         let poison = self.batches.iter().any(|tasks| tasks.mix.poison > 0);
-        self.faults.is_empty() && self.visits.len() == self.batches.len() && !poison
+        self.faults.is_empty() && self.crash == 0.0 && self.visits.len() == self.batches.len() && !poison
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastrand::Rng;
 use harmony_protocol::ids::{Attempt, BatchUid};
-use harmony_protocol::limits::MAX_PAYLOAD;
+use harmony_protocol::limits::{MAX_PAYLOAD, RETRY_FIRST, RETRY_MOST};
 use uuid::Uuid;
 
 /// What a number does when it runs.
@@ -158,8 +158,18 @@ impl Tasks {
             .clamp(Duration::from_micros(1), Duration::from_secs(5))
     }
 
-    /// The time of all numbers at their first attempt, one after the other.
+    /// The time of all attempts that the numbers need, one after the other, with the delays between them.
     pub fn work(&self) -> Duration {
-        (0..self.completions).map(|number| self.duration(number, 1)).sum()
+        let numbers = (0..self.completions).map(|number| {
+            let attempts = (1..=self.backoff_limit + 1).map(|attempt| (attempt, self.duration(number, attempt)));
+            let failed = attempts
+                .clone()
+                .filter(|(attempt, _)| !self.succeeds(number, *attempt))
+                .count();
+            let delays = (RETRY_FIRST * (1 << failed)).min(RETRY_MOST);
+            attempts.take(failed + 1).map(|(_, time)| time).sum::<Duration>()
+                + if failed > 0 { delays } else { Duration::ZERO }
+        });
+        numbers.sum()
     }
 }

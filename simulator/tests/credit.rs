@@ -23,6 +23,7 @@ fn a_second_batch_gets_its_share_of_a_busy_worker() {
     settings.visits.push(Visit {
         batch: 1,
         at: Duration::from_millis(300),
+        absence: None,
     });
     let mut world = world(settings);
     world.run_until(LONG, |world| {

@@ -10,6 +10,7 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::wire::{Message, RefusedCode};
+use harmony_simulator::faults::Fault;
 use harmony_simulator::observation::Verdict;
 use harmony_simulator::settings::Visit;
 use stage::{LONG, attempts, epoch, settings, succeeded, world};
@@ -80,6 +81,7 @@ fn a_ventilator_that_was_taken_over_from_sends_nothing_more() {
     settings.visits.push(Visit {
         batch: 0,
         at: SECOND / 2,
+        absence: None,
     });
     let mut world = world(settings);
     world.run();
@@ -100,4 +102,34 @@ fn a_ventilator_that_was_taken_over_from_sends_nothing_more() {
         .filter(|sent| sent.from == "ventilator-0" && matches!(sent.message, Message::Tasks(_)));
     let latest = recent.map(|sent| sent.at - later[0].at).max().unwrap_or_default();
     assert!(latest < SECOND / 100, "it went on for {latest:?}");
+}
+
+#[test]
+fn a_ventilator_that_comes_back_finds_that_a_standby_took_over() {
+    for fault in [Fault::Pause, Fault::Isolate] {
+        let mut settings = settings(600, 2);
+        settings.until = 60 * SECOND;
+        settings.visits.push(Visit {
+            batch: 0,
+            at: SECOND / 2,
+            absence: Some((fault, SECOND)),
+        });
+        let mut world = world(settings);
+        world.run();
+        let verdicts: Vec<_> = world.checker.verdicts().iter().map(|(_, verdict)| verdict).collect();
+        assert!(
+            matches!(verdicts[..], [Verdict::Fenced(2), Verdict::Done(_)]),
+            "{fault}: {verdicts:?}"
+        );
+        let late = world
+            .sent()
+            .iter()
+            .rev()
+            .find(|sent| sent.from == "ventilator-0" && matches!(sent.message, Message::Tasks(_)));
+        let late = late.expect("it had begun").at;
+        assert!(
+            late < SECOND / 2 + SECOND / 100 || late > 3 * SECOND / 2,
+            "{fault}: tasks left at {late:?}"
+        );
+    }
 }

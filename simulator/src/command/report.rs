@@ -19,6 +19,8 @@ pub struct Sum {
     pub took: Duration,
     /// Virtual time.
     pub elapsed: Duration,
+    /// The longest time that a run took to end after all was healed.
+    pub after: Duration,
     /// Things that happened.
     pub events: u64,
     /// Counts.
@@ -30,6 +32,7 @@ impl Sum {
     pub fn add(&mut self, outcome: &Outcome) {
         self.seeds += 1;
         self.elapsed += outcome.elapsed;
+        self.after = self.after.max(outcome.after);
         self.events += outcome.events;
         for (fault, count) in &outcome.tally.faults {
             *self.tally.faults.entry(*fault).or_default() += count;
@@ -55,10 +58,21 @@ impl fmt::Display for Sum {
         }
         let hours = self.elapsed.as_secs_f64() / 3600.0;
         writeln!(f, "; {hours:.2} simulated hours, {} events", self.events)?;
+        writeln!(
+            f,
+            "the last end came {:.1} s after all was healed",
+            self.after.as_secs_f64()
+        )?;
         let [done, cancelled, fenced] = self.tally.verdicts;
         writeln!(
             f,
             "ventilators that saw their batch complete {done}, ended early {cancelled}, fenced {fenced}"
+        )?;
+        let [lost, missing, retried, returned, unbound] = self.tally.resent;
+        writeln!(
+            f,
+            "numbers sent again: worker lost {lost}, missing at the collector {missing}, failed {retried}, handed back \
+             {returned}, worker without collector {unbound}"
         )?;
         writeln!(f, "{:16} {:>10} {:>20}", "fault", "struck", "with work in flight")?;
         for fault in FAULTS {

@@ -31,12 +31,15 @@ pub enum Less {
     Plain,
     /// No message takes much longer than others.
     Even,
+    /// All clocks run true.
+    TrueClocks,
 }
 
 impl Less {
     /// Makes the settings simpler.
     pub fn apply(self, settings: &mut Settings) {
         match self {
+            Self::Without(Fault::Crash) => settings.crash = 0.0,
             Self::Without(fault) => settings.faults.retain(|(kind, _)| *kind != fault),
             Self::Skip(fault, ordinal) => drop(settings.skipped.insert((fault, ordinal))),
             Self::Batches(most) => {
@@ -57,6 +60,7 @@ impl Less {
                 }
             }
             Self::Even => settings.slow = 0,
+            Self::TrueClocks => settings.skew = 0,
         }
     }
 }
@@ -73,6 +77,7 @@ impl fmt::Display for Less {
             Self::Until(millis) => write!(f, "until={millis}"),
             Self::Plain => f.write_str("plain"),
             Self::Even => f.write_str("even"),
+            Self::TrueClocks => f.write_str("true-clocks"),
         }
     }
 }
@@ -102,6 +107,7 @@ impl FromStr for Less {
             "until" => number(value).map(Self::Until),
             "plain" => Ok(Self::Plain),
             "even" => Ok(Self::Even),
+            "true-clocks" => Ok(Self::TrueClocks),
             _ => Err(format!("{what} is not known")),
         }
     }
@@ -143,11 +149,10 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_read_again() {
-        let text =
-            "without=half-cut,skip=kill-worker:3,batches=1,ventilators=2,workers=4,tasks=7,until=1500,plain,even";
+        let text = "without=half-cut,skip=kill-worker:3,batches=1,ventilators=2,workers=4,tasks=7,until=1500,plain,even,true-clocks";
         let list: LessList = text.parse().unwrap();
         assert_eq!(list.to_string(), text);
-        assert_eq!(list.0.len(), 9);
+        assert_eq!(list.0.len(), 10);
         assert!("workers=0".parse::<LessList>().is_err());
         assert!("without=nothing".parse::<LessList>().is_err());
     }

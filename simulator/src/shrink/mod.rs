@@ -82,6 +82,12 @@ fn ways(settings: &Settings, struck: &[(Fault, u64)]) -> Vec<Less> {
     if settings.batches.iter().any(|tasks| tasks.mix != Mix::default()) {
         ways.push(Less::Plain);
     }
+    if settings.crash > 0.0 {
+        ways.push(Less::Without(Fault::Crash));
+    }
+    if settings.skew > 0 {
+        ways.push(Less::TrueClocks);
+    }
     if settings.slow > 0 {
         ways.push(Less::Even);
     }

@@ -1,5 +1,6 @@
 //! The world: one queue of events in virtual time, and all processes stepped one after the other.
 
+mod clock;
 mod disk_faults;
 mod links;
 mod partitions;
@@ -7,17 +8,20 @@ mod processes;
 mod script;
 mod strikes;
 
+pub use self::partitions::RESTART_HEALED;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::Epoch;
 use harmony_protocol::wire::Ending;
 
+use self::clock::{Clock, RATE};
 use self::strikes::Strike;
 use crate::Outcome;
 use crate::checker::Checker;
 use crate::collector::CollectorHost;
-use crate::dice::{Concern, Dice};
+use crate::dice::{Concern, Dice, Place, evenly};
 use crate::disk::Disk;
 use crate::faults::Fault;
 use crate::host::Input;
@@ -47,6 +51,9 @@ enum Waiting {
 struct Party {
     role: Role,
     name: String,
+    /// What its dice go by.
+    place: Place,
+    clock: Clock,
     host: Option<Host>,
     /// Counts its processes.
     incarnation: u64,
@@ -89,6 +96,8 @@ enum Event {
     /// There is a way again from these processes to those.
     Unblock(Fault, Vec<(PartyId, PartyId)>),
     Heal,
+    /// The first ventilator of a batch is kept from going on.
+    Absence(usize, Fault, Duration),
     DiskRoom,
 }
 
@@ -131,6 +140,8 @@ pub struct World {
     /// Nothing has gone wrong.
     calm: bool,
     deaths: u64,
+    /// Crashes between two actions so far, also those that are left out.
+    crashes: u64,
 }
 
 /// How often in a row a machine may ask for its timer without any time passing.
@@ -138,6 +149,16 @@ const SPINS: u32 = 100;
 
 /// More messages of one process in a second of virtual time are a storm: batches have some hundreds of numbers.
 const STORM: u32 = 10_000;
+
+/// Where the dice of a process are: taking others away must not move them.
+const COLLECTOR_PLACE: Place = 0;
+/// See [`COLLECTOR_PLACE`].
+const VENTILATORS_PLACE: Place = 1;
+/// See [`COLLECTOR_PLACE`].
+const WORKERS_PLACE: Place = 1_000;
+
+/// How far apart the clocks of two processes begin at most: machines must not compare what they show.
+const CLOCKS_APART: Duration = Duration::from_hours(24);
 
 /// The shortest time until a dead process is started again.
 const RESTART_AFTER: Duration = Duration::from_millis(5);
@@ -170,14 +191,21 @@ impl World {
             processes: 0,
             calm: settings.is_calm(),
             deaths: 0,
+            crashes: 0,
             settings,
         };
-        world.add(Role::Collector, "collector".into(), Duration::ZERO);
+        world.add(Role::Collector, "collector".into(), COLLECTOR_PLACE, Duration::ZERO);
         for index in 0..world.settings.workers.len() {
-            world.add(Role::Worker(index), format!("worker-{index}"), Duration::ZERO);
+            let place = WORKERS_PLACE + index as u64;
+            world.add(Role::Worker(index), format!("worker-{index}"), place, Duration::ZERO);
         }
         for (index, visit) in world.settings.visits.clone().into_iter().enumerate() {
-            world.add(Role::Ventilator(visit.batch), format!("ventilator-{index}"), visit.at);
+            let place = VENTILATORS_PLACE + index as u64;
+            let name = format!("ventilator-{index}");
+            world.add(Role::Ventilator(visit.batch), name, place, visit.at);
+            if let Some((fault, time)) = visit.absence {
+                world.push(visit.at, Event::Absence(visit.batch, fault, time));
+            }
         }
         for index in 0..world.settings.faults.len() {
             world.schedule_strike(index, 0, Duration::ZERO);
@@ -204,10 +232,16 @@ impl World {
         }
     }
 
-    fn add(&mut self, role: Role, name: String, at: Duration) {
+    fn add(&mut self, role: Role, name: String, place: Place, at: Duration) {
+        let random = self.dice.of(Concern::Process(place));
+        let began = self.base + evenly(random, Duration::ZERO, CLOCKS_APART);
+        let skew = self.settings.skew;
+        let clock = Clock::new(began, random.u32(RATE - skew..=RATE + skew));
         self.parties.push(Party {
             role,
             name,
+            place,
+            clock,
             host: None,
             incarnation: 0,
             paused: false,
@@ -225,10 +259,6 @@ impl World {
         self.checker.observe(self.at, what, &self.disk);
     }
 
-    fn now(&self) -> Instant {
-        self.base + self.at
-    }
-
     fn push(&mut self, at: Duration, event: Event) {
         self.pushed += 1;
         self.queue.insert((at, self.pushed), event);
@@ -236,6 +266,7 @@ impl World {
 
     /// How long the next message from one process to another takes.
     fn delay(&mut self, from: PartyId, to: PartyId) -> Duration {
+        let [from, to] = [from, to].map(|id| self.parties[id].place);
         let random = self.dice.of(Concern::Path(from, to));
         let slow = random.u32(0..1000) < self.settings.slow;
         let factor = if slow {
@@ -304,6 +335,7 @@ impl World {
             hash: self.trace.hash(),
             events: self.trace.events(),
             elapsed: self.at,
+            after: self.at.saturating_sub(self.settings.until),
             tally: self.tally.clone(),
         }
     }
@@ -415,6 +447,7 @@ impl World {
             Event::Flow(id, side) => self.stall(id, side, false),
             Event::Unblock(fault, ways) => self.unblock(fault, &ways),
             Event::Heal => self.heal(),
+            Event::Absence(batch, fault, time) => self.absence(batch, fault, time),
             Event::DiskRoom => {
                 self.disk.fill(None);
                 self.observe(&Observation::Healed(Fault::DiskFull));

@@ -11,6 +11,9 @@ use crate::faults::Fault;
 use crate::network::{ConnectionId, PartyId};
 use crate::observation::Observation;
 
+/// The longest time until a dead process is started again, once all is healed.
+pub const RESTART_HEALED: Duration = Duration::from_secs(1);
+
 impl World {
     /// `FoundationDB`'s swizzle-clog: links stall one by one, and flow again in another order.
     pub(super) fn swizzle(&mut self, standing: &[ConnectionId], random: &mut Rng) {
@@ -89,7 +92,7 @@ impl World {
         true
     }
 
-    fn block(&mut self, fault: Fault, ways: Vec<(PartyId, PartyId)>, time: Duration) {
+    pub(super) fn block(&mut self, fault: Fault, ways: Vec<(PartyId, PartyId)>, time: Duration) {
         for way in &ways {
             self.network.block(*way);
         }
@@ -135,6 +138,8 @@ impl World {
         self.network.heal();
         self.release();
         self.disk.heal();
+        self.settings.restart = self.settings.restart.min(RESTART_HEALED);
+        self.settings.slow = 0;
         for id in 0..self.parties.len() {
             let incarnation = self.parties[id].incarnation;
             self.resume(id, incarnation);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Event, Host, RESTART_AFTER, Role, SPINS, Waiting, World, claimed};
 use crate::collector::CollectorHost;
 use crate::dice::{Concern, evenly};
+use crate::faults::Fault;
 use crate::host::{Action, Context, Input};
 use crate::network::PartyId;
 use crate::observation::{Exit, Observation};
@@ -22,9 +23,9 @@ impl World {
         }
         self.processes += 1;
         let process = ProcessId(Uuid::from_u128(0x9206_0000 + self.processes));
-        let seed = self.dice.of(Concern::Process(id)).u64(..);
-        let now = self.now();
+        let seed = self.dice.of(Concern::Process(self.parties[id].place)).u64(..);
         let party = &mut self.parties[id];
+        let now = party.clock.shows(self.at);
         party.incarnation += 1;
         party.timer = None;
         let host = match party.role {
@@ -84,7 +85,7 @@ impl World {
         if let Host::Worker(_) = &host {
             self.tell_exit(id, exit == Exit::OwnDoing);
         }
-        let flush = self.dice.of(Concern::Process(id)).bool();
+        let flush = self.dice.of(Concern::Process(self.parties[id].place)).bool();
         for (connection, side) in self.network.of(id) {
             self.network.close(connection, side);
             if flush {
@@ -96,7 +97,7 @@ impl World {
     }
 
     pub(super) fn start_later(&mut self, id: PartyId) {
-        let random = self.dice.of(Concern::Process(id));
+        let random = self.dice.of(Concern::Process(self.parties[id].place));
         let pause = evenly(random, RESTART_AFTER, self.settings.restart);
         self.push(self.at + pause, Event::Start(id));
     }
@@ -130,7 +131,7 @@ impl World {
             return;
         }
         let name = self.parties[worker].name.clone();
-        let mut random = self.dice.of(Concern::Process(worker)).fork();
+        let mut random = self.dice.of(Concern::Process(self.parties[worker].place)).fork();
         let counts = own_doing || random.bool();
         for id in 0..self.parties.len() {
             if let (Role::Ventilator(_), Some(_)) = (self.parties[id].role, &self.parties[id].host) {
@@ -192,7 +193,7 @@ impl World {
             party: id,
             paused: false,
         });
-        if self.parties[id].timer.is_none() && self.dice.of(Concern::Process(id)).bool() {
+        if self.parties[id].timer.is_none() && self.dice.of(Concern::Process(self.parties[id].place)).bool() {
             self.give(id, Input::Timer);
         }
         while let Some(waiting) = self.parties[id].waiting.pop_front() {
@@ -228,9 +229,9 @@ impl World {
         };
         let mut context = Context {
             party: id,
-            now: self.base + self.at,
+            now: self.parties[id].clock.shows(self.at),
             at: self.at,
-            random: self.dice.of(Concern::Host(id)),
+            random: self.dice.of(Concern::Host(self.parties[id].place)),
             disk: &mut self.disk,
             checker: &mut self.checker,
             network: &self.network,
@@ -255,13 +256,42 @@ impl World {
             self.explain();
         }
         for action in actions {
+            if self.crashes(id) {
+                break;
+            }
             self.act(id, action);
         }
     }
 
+    /// Whether a process dies here: what it has done stands, the rest is lost.
+    fn crashes(&mut self, id: PartyId) -> bool {
+        if self.settings.crash == 0.0 || self.at >= self.settings.until {
+            return false;
+        }
+        let random = self.dice.of(Concern::Crash(self.parties[id].place));
+        if random.f64() >= self.settings.crash {
+            return false;
+        }
+        // The end of a ventilator is told already.
+        if matches!(&self.parties[id].host, Some(Host::Ventilator(host)) if host.is_over()) {
+            return false;
+        }
+        let ordinal = self.crashes;
+        self.crashes += 1;
+        if self.settings.skipped.contains(&(Fault::Crash, ordinal)) {
+            return false;
+        }
+        let in_flight = self.in_flight().iter().any(|count| *count > 0);
+        self.count(Fault::Crash, ordinal, in_flight);
+        self.strikes(Fault::Crash);
+        self.kill(id, Exit::Killed);
+        self.start_later(id);
+        true
+    }
+
     pub(super) fn set_timer(&mut self, id: PartyId, timeout: Option<Instant>) {
-        let now = self.now();
         let party = &mut self.parties[id];
+        let now = party.clock.shows(self.at);
         // A timer in the past is due at once; a machine that asks for it again and again would use up a processor.
         if timeout.is_none_or(|at| at > now) {
             party.spins = 0;
@@ -274,7 +304,8 @@ impl World {
         party.timer = due;
         if let Some(at) = due {
             let event = Event::Timer(id, party.incarnation, at);
-            self.push(at - self.base, event);
+            let at = party.clock.time_of(at);
+            self.push(at, event);
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Strike {
     /// It waits for work in flight until then.
     waits_until: Duration,
     waits: bool,
+    /// When it would strike if it did not wait.
+    due: Duration,
 }
 
 /// How long a strike waits for work in flight at most.
@@ -35,13 +37,13 @@ const STRIKES_MOST: u64 = 40;
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest time that something goes on which is over by itself.
-const WHILE_MOST: Duration = Duration::from_secs(20);
+const WHILE_MOST: Duration = Duration::from_secs(40);
 /// The longest time that a process is not scheduled.
 const PAUSE_MOST: Duration = Duration::from_mins(1);
 
 /// How long something goes on: more often short than long.
 pub(super) fn a_while(random: &mut Rng) -> Duration {
-    broadly(random, 50 * MILLI, WHILE_MOST)
+    broadly(random, 100 * MILLI, WHILE_MOST)
 }
 
 impl World {
@@ -58,6 +60,7 @@ impl World {
             ordinal,
             waits_until: at + MOMENT_WITHIN,
             waits: random.bool(),
+            due: at,
             random,
         };
         self.push(at, Event::Strike(strike));
@@ -73,15 +76,43 @@ impl World {
             self.push(self.at + LOOK_EVERY, Event::Strike(strike));
             return;
         }
-        self.schedule_strike(strike.index, strike.ordinal + 1, self.at);
+        self.schedule_strike(strike.index, strike.ordinal + 1, strike.due);
         let (fault, _) = self.settings.faults[strike.index];
         if self.settings.skipped.contains(&(fault, strike.ordinal)) {
             return;
         }
         if self.strike_with(fault, &mut strike.random) {
-            self.struck.push((fault, strike.ordinal));
-            *self.tally.faults.entry(fault).or_default() += 1;
-            *self.tally.hits.entry(fault).or_default() += u64::from(in_flight > 0);
+            self.count(fault, strike.ordinal, in_flight > 0);
+        }
+    }
+
+    /// Writes down that a fault has struck.
+    pub(super) fn count(&mut self, fault: Fault, ordinal: u64, in_flight: bool) {
+        self.struck.push((fault, ordinal));
+        *self.tally.faults.entry(fault).or_default() += 1;
+        *self.tally.hits.entry(fault).or_default() += u64::from(in_flight);
+    }
+
+    /// The first ventilator of a batch is paused or cut off, when the next one comes.
+    pub(super) fn absence(&mut self, batch: usize, fault: Fault, time: Duration) {
+        let first = self
+            .parties
+            .iter()
+            .position(|party| party.role == Role::Ventilator(batch));
+        let Some(first) = first.filter(|id| self.parties[*id].host.is_some() && self.at < self.settings.until) else {
+            return;
+        };
+        self.strikes(fault);
+        if fault == Fault::Pause {
+            self.pause_for(first, time);
+        } else {
+            self.trace.note(
+                self.at,
+                format_args!("{} is cut off for {time:?}", self.parties[first].name),
+            );
+            let others = (0..self.parties.len()).filter(|id| *id != first);
+            let ways = others.flat_map(|id| [(first, id), (id, first)]).collect();
+            self.block(fault, ways, time);
         }
     }
 
@@ -131,8 +162,13 @@ impl World {
                 self.pick(random, |p| matches!(&p.host, Some(Host::Ventilator(v)) if !v.is_over()))
             }
             Fault::KillCollector | Fault::LoseDisk => self.pick(random, |p| p.role == Role::Collector),
-            Fault::KillWorker | Fault::Drain => self.pick(random, |p| matches!(p.role, Role::Worker(_))),
+            Fault::KillWorker | Fault::Drain => {
+                let busy = |p: &Party| matches!(&p.host, Some(Host::Worker(worker)) if worker.unfinished() > 0);
+                let busy = self.pick(random, busy);
+                busy.or_else(|| self.pick(random, |p| matches!(p.role, Role::Worker(_))))
+            }
             Fault::Pause => self.pick(random, |p| !p.paused),
+            Fault::Crash => panic!("crashes strike between actions, not at a time"),
             Fault::Cut | Fault::HalfCut | Fault::Clog | Fault::Swizzle => return self.strike_link(fault, random),
             Fault::Part | Fault::OneWay | Fault::Blackout => return self.strike_pair(fault, random),
             Fault::Isolate | Fault::Split => return self.strike_crowd(fault, random),
