@@ -4,6 +4,9 @@ use harmony_protocol::limits;
 
 /// Bytes of a file with a batch: the API server refuses larger objects, so a larger file could not run there either.
 pub const MAX_FILE: usize = 1_572_864;
+/// Levels of lists and mappings in a file: more than twice what the deepest field needs, and each takes up to 40 KiB of
+/// stack while it is read.
+pub const MAX_DEPTH: usize = 16;
 /// Problems named in one answer; more only scroll the first ones away.
 pub const MAX_PROBLEMS: usize = 50;
 /// Tasks of a batch: far above what a fleet finishes in a year, and exact in JSON.

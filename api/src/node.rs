@@ -5,8 +5,9 @@ use std::fmt;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use serde_saphyr::{Error, Location, MessageFormatter as _, Spanned, UserMessageFormatter};
+use serde_saphyr::{Error, Location, MessageFormatter as _, Spanned, UserMessageFormatter, budget, options};
 
+use crate::limits::MAX_DEPTH;
 use crate::problem::{FieldPath, Place, Problem, Step};
 
 /// The characters of a wrong value that a message repeats.
@@ -35,7 +36,8 @@ pub(crate) struct Entry {
 impl Node {
     /// Reads one document.
     pub(crate) fn read(yaml: &str) -> Result<Self, Problem> {
-        serde_saphyr::from_str(yaml).map_err(|error| unreadable(&error))
+        let bounded = options! { budget: budget! { max_depth: MAX_DEPTH } };
+        serde_saphyr::from_str_with_options(yaml, bounded).map_err(|error| unreadable(&error))
     }
 
     /// Whether there is no value.

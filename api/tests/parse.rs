@@ -415,3 +415,15 @@ fn all_problems_are_named_at_once_in_the_order_of_the_file() {
     assert_eq!((invalid.problems.len(), invalid.omitted), (50, 10));
     assert!(invalid.to_string().ends_with("\nb.yaml: and 10 more problems"));
 }
+
+#[test]
+fn a_file_that_is_nested_too_deep_is_refused_before_it_takes_the_stack() {
+    for levels in [17, 64, 100_000] {
+        let lists = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let mappings = format!("{}1{}", "{a: ".repeat(levels), "}".repeat(levels));
+        for yaml in [lists, mappings] {
+            let place = refused(&yaml).problems[0].place;
+            assert_eq!(place.line, 1, "{levels} levels");
+        }
+    }
+}

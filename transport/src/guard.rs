@@ -16,6 +16,7 @@ use crate::config::LINGER;
 use crate::error::CloseReason;
 use crate::load::Load;
 use crate::pipe::{Passed, Pipe, Stop};
+use crate::zmtp;
 
 /// The connection to a peer: TCP, TLS or Unix.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -146,6 +147,22 @@ impl Guard {
             self.idle.as_mut().reset(due);
         }
         Poll::Pending
+    }
+}
+
+/// Shakes hands with a peer and guards the link until it ends, as every dialled or accepted link does. For tests that
+/// play both the peer and zeromq.
+pub async fn guard(
+    mut remote: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    local: UnixStream,
+    limits: &crate::config::Config,
+) -> CloseReason {
+    match zmtp::handshake(&mut remote).await {
+        Ok(()) => {
+            let guard = Guard::new(Box::new(remote), local, limits, Arc::default(), Arc::default());
+            guard.run().await
+        }
+        Err(reason) => reason,
     }
 }
 

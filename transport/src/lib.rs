@@ -38,6 +38,8 @@ pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointError, MAX_SOCKET_PATH};
 pub use error::{CloseReason, TransportError};
 pub use events::{Event, Events};
+#[doc(hidden)]
+pub use guard::guard;
 pub use perform::{EVENTS_AT_ONCE, LEAVE_WITHIN, sleep_until};
 pub use transport::Transport;
 pub use watchdog::Watchdog;

@@ -72,6 +72,11 @@ pub(crate) const TEST: &[Step] = &[
         run: |context| count_and_run(context, &SIMULATOR),
     },
     Step {
+        name: "fuzz",
+        purpose: "mutated bytes where bytes of others come in",
+        run: |context| count_and_run(context, &FUZZ),
+    },
+    Step {
         name: "processes",
         purpose: "real processes, release build",
         run: |context| count_and_run(context, &PROCESSES),
@@ -89,6 +94,11 @@ pub(crate) const SOAK: &[Step] = &[
         run: |context| simulate::soak(context, SOAK_SEEDS),
     },
     Step {
+        name: "fuzz",
+        purpose: "many mutated cases",
+        run: |context| count_and_run(context, &FUZZ_LONG),
+    },
+    Step {
         name: "processes",
         purpose: "long batches and many kills",
         run: |context| count_and_run(context, &PROCESSES.long()),
@@ -103,6 +113,7 @@ pub(crate) const SOAK: &[Step] = &[
 const UNIT: Suite = Suite::new(&[
     "--workspace",
     "--exclude=harmony",
+    "--exclude=harmony-fuzz",
     "--exclude=harmony-simulator",
     "--lib",
     "--bins",
@@ -110,6 +121,8 @@ const UNIT: Suite = Suite::new(&[
 ]);
 const DOCTESTS: Suite = Suite::new(&["--workspace", "--doc"]).may_be_empty();
 const SIMULATOR: Suite = Suite::new(&["--package=harmony-simulator", "--profile=simulator", "--lib", "--tests"]);
+const FUZZ: Suite = Suite::new(&["--package=harmony-fuzz", "--lib", "--bins", "--tests"]);
+const FUZZ_LONG: Suite = Suite::new(&["--package=harmony-fuzz", "--profile=simulator", "--tests"]).long();
 const PROCESSES: Suite = Suite::new(&["--package=harmony", "--release", "--bins", "--tests"]);
 
 fn format(context: &Context) -> Result<Outcome> {
