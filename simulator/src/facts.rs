@@ -15,6 +15,8 @@ pub struct End {
     pub attempt: Attempt,
     /// How.
     pub outcome: OutcomeCode,
+    /// What it adds to the digest of the batch.
+    pub sum: u32,
 }
 
 /// The sum of some records.
@@ -97,6 +99,7 @@ impl Facts {
             let end = End {
                 attempt,
                 outcome: entry.code,
+                sum: entry.sum(),
             };
             if entry.code == OutcomeCode::Succeeded {
                 assert!(

@@ -1,6 +1,7 @@
 //! What a record of the log says, decoded by docs/log.md alone: no code is shared with the collector that wrote it.
 
 use bytes::{Buf, Bytes};
+use crc32c::{crc32c, crc32c_append};
 use harmony_protocol::ids::{Attempt, Epoch, InstanceId, ProcessId};
 use harmony_protocol::wire::{Done, OutcomeCode, Span};
 use serde::Deserialize;
@@ -50,6 +51,8 @@ pub struct Outcome {
     pub attempt: Attempt,
     /// How it went.
     pub code: OutcomeCode,
+    /// The exit code or the signal.
+    pub exit: i32,
     /// A failure that settles its number.
     pub last: bool,
     /// What it answered.
@@ -57,6 +60,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What it adds to the digest of its batch.
+    pub fn sum(&self) -> u32 {
+        let sum = crc32c(&self.number.to_be_bytes());
+        let sum = crc32c_append(sum, &self.attempt.to_be_bytes());
+        let sum = crc32c_append(sum, &[self.code as u8]);
+        let sum = crc32c_append(sum, &self.exit.to_be_bytes());
+        crc32c_append(sum, &self.output)
+    }
+
     /// Whether it settles its number.
     pub fn settles(&self) -> bool {
         self.code == OutcomeCode::Succeeded || self.last
@@ -113,7 +125,8 @@ fn outcomes(head: &OutcomesHead, mut index: Bytes, mut bytes: Bytes) -> Vec<Outc
     let outcomes = (0..count).map(|position| {
         let (number, attempt) = (index.get_u64(), index.get_u32());
         let code = code(index.get_u8());
-        index.advance(7);
+        index.advance(3);
+        let exit = index.get_i32();
         let output = index.get_u32() as usize;
         index.advance(16);
         let log = index.get_u32() as usize;
@@ -125,6 +138,7 @@ fn outcomes(head: &OutcomesHead, mut index: Bytes, mut bytes: Bytes) -> Vec<Outc
             number,
             attempt,
             code,
+            exit,
             last,
             output,
         }

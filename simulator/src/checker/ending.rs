@@ -79,6 +79,8 @@ impl Endings {
         assert!(within(told, settled), "I7: {settled} numbers are settled, {done:?}");
         assert_eq!(done.counts.differing, 0, "I3: duplicates with other bytes");
         if complete {
+            let digest = facts.settled.values().fold(0_u32, |sum, end| sum.wrapping_add(end.sum));
+            assert_eq!(done.digest, digest, "I3: the digest in DONE");
             let missing: Vec<u64> = (0..tasks.completions)
                 .filter(|number| !facts.settled.contains_key(number))
                 .collect();

@@ -24,7 +24,7 @@ fn verified(reader: &LogReader) -> (BTreeSet<u64>, Damage) {
 
 fn segments(memory: &MemoryDisk) -> Vec<String> {
     let mut names = memory.durable_names(&dir());
-    names.retain(|name| name.ends_with(".log"));
+    names.retain(|name| name.strip_suffix(".log").is_some());
     names
 }
 
