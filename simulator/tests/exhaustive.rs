@@ -36,7 +36,7 @@ fn a_small_fleet_keeps_all_rules_in_all_its_courses() {
 }
 
 #[test]
-#[ignore = "some ten minutes on one core"]
+#[ignore = "up to an hour on one core"]
 fn a_small_fleet_keeps_all_rules_in_very_many_courses() {
     let states = search_all(Size::Full);
     assert!(
@@ -101,5 +101,24 @@ fn every_fault_strikes_while_something_is_under_way() {
             .search()
             .expect("no rule is broken");
         assert!(struck.states > calm.states * 5, "{victim:?}: {struck} after {calm}");
+    }
+}
+
+/// Those that a fleet this small can show; the others need seeds.
+#[cfg(feature = "mutants")]
+#[test]
+fn deliberate_bugs_of_the_machines_are_found() {
+    use harmony_protocol::mutant::Mutant;
+
+    let scope = Scope::new(2, 2).struck(1, &VICTIMS).holding(1, false);
+    for mutant in [
+        Mutant::AckBeforeFsync,
+        Mutant::ReportBeforeFsync,
+        Mutant::EndTrusted,
+        Mutant::NoDedup,
+        Mutant::OutcomesDropped,
+    ] {
+        let _active = mutant.activate();
+        found(&scope);
     }
 }

@@ -203,7 +203,7 @@ impl Facts {
             assert_eq!(
                 self.settled.get(&number),
                 Some(&succeeded),
-                "{number} is told as settled"
+                "{number} is told as settled, which is not durable"
             );
         }
     }

@@ -25,8 +25,9 @@
 //! the tails of others, and neither enables nor disables the other. So sleep sets leave out all but one order of each
 //! such pair (Godefroid 1996, with a table of states); all states are still visited, and so all faults strike in each.
 //!
-//! **Bounds.** Every order of two workers with three tasks and a fault is too much: one worker alone has half a million
-//! states. [`Scope::holds`] bounds the orders: of all that can happen the first goes first, but so many times something
+//! **Bounds.** Two workers with three tasks have two million states without any fault, and each fault multiplies
+//! them by some hundred. So every order is tried of two workers without a fault, and of one worker with one. For the
+//! rest [`Scope::holds`] bounds the orders: of all that can happen the first goes first, but so many times something
 //! is held until nothing else can happen (delay bounding: Emmi, Qadeer and Rakamarić 2011). Each scope is gone through
 //! in full.
 

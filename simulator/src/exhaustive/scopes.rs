@@ -7,7 +7,7 @@ use super::{Scope, VICTIMS, Victim};
 pub enum Size {
     /// Less than a minute on one core.
     Small,
-    /// Some ten minutes on one core.
+    /// Up to an hour on one core.
     Full,
 }
 
