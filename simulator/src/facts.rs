@@ -6,7 +6,7 @@ use harmony_protocol::ids::{Attempt, Epoch, InstanceId, ProcessId};
 use harmony_protocol::wire::{Done, OutcomeCode};
 
 use crate::log_record::{Outcome, Record};
-use crate::tasks::{Nature, Tasks};
+use crate::tasks::Tasks;
 
 /// How a number ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,18 +106,14 @@ impl Facts {
                     tasks.succeeds(number, attempt),
                     "{number}@{attempt} cannot have succeeded"
                 );
-                assert_eq!(entry.output, tasks.output(number), "the bytes of {number}");
+                assert!(tasks.answers(number, &entry.output), "no run of {number} answers this");
                 self.settled.insert(number, end);
                 continue;
             }
             let before = self.charged.insert((number, attempt), entry.code);
             assert!(before.is_none() || forgotten, "{number}@{attempt} is charged twice");
-            let allowed = match entry.code {
-                OutcomeCode::ExitCode => !tasks.succeeds(number, attempt) && tasks.nature(number) != Nature::Poison,
-                OutcomeCode::PayloadTooLarge => tasks.nature(number) == Nature::TooLarge,
-                OutcomeCode::WorkerLost => true,
-                _ => false,
-            };
+            let own = !tasks.succeeds(number, attempt) && tasks.failure(number) == Some(entry.code);
+            let allowed = own || entry.code == OutcomeCode::WorkerLost;
             assert!(allowed, "{number}@{attempt} cannot have ended by {:?}", entry.code);
             let expected = entry.code == OutcomeCode::PayloadTooLarge || attempt == tasks.backoff_limit + 1;
             assert_eq!(entry.last, expected, "whether {number}@{attempt} was the last attempt");

@@ -70,6 +70,9 @@ const WORKERS_MOST: usize = 50;
 /// The most that a clock runs from true: 5 %.
 const SKEW_MOST: u32 = 50_000;
 
+/// The highest likelihood that a process dies before one of its actions.
+const CRASH_MOST: f64 = 1e-3;
+
 impl Settings {
     /// One batch on one worker, a fast network, and nothing that goes wrong.
     pub fn calm(completions: u64) -> Self {
@@ -152,6 +155,9 @@ impl Settings {
         settings.exits_seen = random.bool();
         settings.epoch_kept = random.bool();
         if random.u32(0..10) > 0 {
+            if random.u32(0..4) > 0 {
+                settings.crash = CRASH_MOST * random.f64();
+            }
             let span = settings.span();
             for fault in FAULTS.into_iter().filter(|fault| *fault != Fault::Crash) {
                 let rare = matches!(fault, Fault::LoseDisk | Fault::Drain);
@@ -161,9 +167,6 @@ impl Settings {
             }
         }
         settings.skew = [0, 1_000, SKEW_MOST][random.usize(0..3)];
-        if random.bool() {
-            settings.crash = broadly(random, MILLI / 10, MILLI).as_secs_f64();
-        }
         if random.u32(0..25) == 0 {
             settings.cancel = Some(broadly(random, MILLI, 10 * SECOND));
         }
@@ -239,6 +242,7 @@ fn draw_tasks(random: &mut Rng, index: u64, most: u64) -> Tasks {
     tasks.backoff_limit = random.u32(0..=3);
     tasks.duration = broadly(random, 10 * MICRO, 300 * MILLI);
     tasks.length = [16, 200, 20_000][random.usize(0..3)];
+    tasks.largest = [1 << 20, 1 << 12, 1 << 16][random.usize(0..3)];
     let mut rarely = |one_in: u32, most: u32| {
         if random.u32(0..one_in) == 0 {
             random.u32(0..=most)
@@ -250,6 +254,10 @@ fn draw_tasks(random: &mut Rng, index: u64, most: u64) -> Tasks {
         flaky: rarely(2, 200),
         bad: rarely(3, 100),
         poison: rarely(4, 50),
+        slow: rarely(6, 30),
+        varying: rarely(4, 300),
+        huge: rarely(8, 10),
+        oversized: rarely(8, 50),
         too_large: rarely(12, 1),
     };
     if rarely(20, 1) > 0 {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use harmony_protocol::ids::{Attempt, BatchUid};
 use harmony_protocol::limits::{MAX_PAYLOAD, RETRY_FIRST, RETRY_MOST};
+use harmony_protocol::wire::OutcomeCode;
 use uuid::Uuid;
 
 /// What a number does when it runs.
@@ -22,6 +23,14 @@ pub enum Nature {
     Poison,
     /// Its payload is larger than a worker takes.
     TooLarge,
+    /// Succeeds after a hundred times the usual time.
+    Slow,
+    /// Succeeds, and answers other bytes at each run.
+    Varying,
+    /// Succeeds with the longest answer that is allowed.
+    Huge,
+    /// Answers more than is allowed: fails always.
+    Oversized,
 }
 
 /// How many numbers of a batch have which nature, out of 1,000.
@@ -33,9 +42,22 @@ pub struct Mix {
     pub bad: u32,
     /// See [`Nature::Poison`].
     pub poison: u32,
+    /// See [`Nature::Slow`].
+    pub slow: u32,
+    /// See [`Nature::Varying`].
+    pub varying: u32,
+    /// See [`Nature::Huge`].
+    pub huge: u32,
+    /// See [`Nature::Oversized`].
+    pub oversized: u32,
     /// See [`Nature::TooLarge`]; at most one number of a batch, since it costs memory.
     pub too_large: u32,
 }
+
+/// The longest time of a task.
+const USUAL_MOST: Duration = Duration::from_secs(5);
+/// The longest time of a slow one.
+const SLOW_MOST: Duration = Duration::from_secs(30);
 
 /// The tasks of one batch.
 #[derive(Clone, Debug)]
@@ -58,6 +80,8 @@ pub struct Tasks {
     pub duration: Duration,
     /// The usual length of payloads and outputs, in bytes.
     pub length: usize,
+    /// The longest answer that is allowed, in bytes.
+    pub largest: usize,
     /// From this everything else follows.
     pub seed: u64,
 }
@@ -75,6 +99,7 @@ impl Tasks {
             natures: BTreeMap::new(),
             duration: Duration::from_millis(10),
             length: 64,
+            largest: 1 << 20,
             seed,
         }
     }
@@ -96,27 +121,48 @@ impl Tasks {
             flaky,
             bad,
             poison,
+            slow,
+            varying,
+            huge,
+            oversized,
             too_large,
         } = self.mix;
+        let rest = [
+            (flaky, Nature::Flaky(random.u32(1..=3))),
+            (bad, Nature::Bad),
+            (poison, Nature::Poison),
+            (slow, Nature::Slow),
+            (varying, Nature::Varying),
+            (huge, Nature::Huge),
+            (oversized, Nature::Oversized),
+        ];
+        let mut below = 0;
         if too_large > 0 && number == self.seed % self.completions.max(1) {
-            Nature::TooLarge
-        } else if draw < flaky {
-            Nature::Flaky(random.u32(1..=3))
-        } else if draw < flaky + bad {
-            Nature::Bad
-        } else if draw < flaky + bad + poison {
-            Nature::Poison
-        } else {
-            Nature::Good
+            return Nature::TooLarge;
         }
+        let drawn = rest.into_iter().find(|(share, _)| {
+            below += share;
+            draw < below
+        });
+        drawn.map_or(Nature::Good, |(_, nature)| nature)
     }
 
     /// Whether an attempt succeeds.
     pub fn succeeds(&self, number: u64, attempt: Attempt) -> bool {
         match self.nature(number) {
-            Nature::Good => true,
+            Nature::Good | Nature::Slow | Nature::Varying | Nature::Huge => true,
             Nature::Flaky(until) => attempt > until,
-            Nature::Bad | Nature::Poison | Nature::TooLarge => false,
+            Nature::Bad | Nature::Poison | Nature::TooLarge | Nature::Oversized => false,
+        }
+    }
+
+    /// How an attempt fails that fails, and is not lost with its worker.
+    pub fn failure(&self, number: u64) -> Option<OutcomeCode> {
+        match self.nature(number) {
+            Nature::Flaky(_) | Nature::Bad => Some(OutcomeCode::ExitCode),
+            Nature::TooLarge => Some(OutcomeCode::PayloadTooLarge),
+            Nature::Oversized => Some(OutcomeCode::ResultTooLarge),
+            Nature::Good | Nature::Slow | Nature::Varying | Nature::Huge | Nature::Poison => None,
         }
     }
 
@@ -128,9 +174,19 @@ impl Tasks {
         self.bytes(number, 2)
     }
 
-    /// What a number answers.
-    pub fn output(&self, number: u64) -> Bytes {
-        self.bytes(number, 3).into()
+    /// What a number answers; `run` is different for each run, and matters only if the answer varies.
+    pub fn output(&self, number: u64, run: u64) -> Bytes {
+        match self.nature(number) {
+            Nature::Varying => [run.to_be_bytes().to_vec(), self.bytes(number, run)].concat().into(),
+            Nature::Huge => vec![number.to_be_bytes()[7]; self.largest].into(),
+            _ => self.bytes(number, 3).into(),
+        }
+    }
+
+    /// Whether some run of a number answers this.
+    pub fn answers(&self, number: u64, output: &[u8]) -> bool {
+        let run = output.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        self.output(number, run) == output
     }
 
     /// A fifth is empty, a few are long.
@@ -141,6 +197,7 @@ impl Tasks {
             20..97 => random.usize(0..=self.length),
             _ => random.usize(0..=self.length * 20),
         };
+        let length = length.min(self.largest - size_of::<u64>());
         let word = random.u64(..).to_le_bytes();
         word.iter().cycle().take(length).copied().collect()
     }
@@ -153,9 +210,11 @@ impl Tasks {
             10..97 => 0.5 + random.f64(),
             _ => 5.0 + random.f64() * 45.0,
         };
-        self.duration
-            .mul_f64(factor)
-            .clamp(Duration::from_micros(1), Duration::from_secs(5))
+        let (factor, most) = match self.nature(number) {
+            Nature::Slow => (100.0, SLOW_MOST),
+            _ => (factor, USUAL_MOST),
+        };
+        self.duration.mul_f64(factor).clamp(Duration::from_micros(1), most)
     }
 
     /// The time of all attempts that the numbers need, one after the other, with the delays between them.

@@ -39,7 +39,7 @@ impl VentilatorHost {
             process_id: process,
             slots: None,
         };
-        let largest = 1 << 20;
+        let largest = tasks.largest as u64;
         let config = Config {
             identity,
             seed,

@@ -209,7 +209,8 @@ impl WorkerHost {
     }
 }
 
-fn outcome(context: &Context<'_>, running: Running) -> Finished {
+fn outcome(context: &mut Context<'_>, running: Running) -> Finished {
+    let run = context.random.u64(..);
     let tasks = context.tasks(running.uid);
     let succeeded = tasks.succeeds(running.number, running.attempt);
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -219,13 +220,13 @@ fn outcome(context: &Context<'_>, running: Running) -> Finished {
         outcome: if succeeded {
             OutcomeCode::Succeeded
         } else {
-            OutcomeCode::ExitCode
+            tasks.failure(running.number).expect("poison ends the process")
         },
-        code: i32::from(!succeeded),
+        code: i32::from(tasks.failure(running.number) == Some(OutcomeCode::ExitCode) && !succeeded),
         start_micros: micros(running.begins),
         duration_micros: micros(running.ends - running.begins),
         output: if succeeded {
-            tasks.output(running.number)
+            tasks.output(running.number, run)
         } else {
             bytes::Bytes::new()
         },

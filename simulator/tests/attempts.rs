@@ -60,3 +60,17 @@ fn a_payload_that_no_worker_takes_is_never_sent() {
     assert_eq!(attempts(&world).len(), 9);
     assert_eq!(world.durable(0).settled[&3].outcome, OutcomeCode::PayloadTooLarge);
 }
+
+#[test]
+fn an_answer_that_is_too_long_fails_each_time_and_one_just_within_the_limit_does_not() {
+    let mut settings = with_nature(10, 3, Nature::Oversized);
+    settings.batches[0].natures.insert(4, Nature::Huge);
+    let mut world = world(settings);
+    world.run();
+    let settled = world.durable(0).settled;
+    assert_eq!(
+        (settled[&3].outcome, settled[&3].attempt),
+        (OutcomeCode::ResultTooLarge, 3)
+    );
+    assert_eq!((settled[&4].outcome, settled[&4].attempt), (OutcomeCode::Succeeded, 1));
+}

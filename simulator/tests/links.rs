@@ -89,3 +89,16 @@ fn a_worker_without_collector_is_passed_over_and_used_again() {
 fn workers(world: &World) -> usize {
     world.progress("ventilator-0").map_or(0, |progress| progress.workers)
 }
+
+#[test]
+fn late_results_with_other_bytes_are_counted_and_change_nothing() {
+    let mut settings = settings(100, 2);
+    settings.batches[0].duration = Duration::from_millis(100);
+    settings.batches[0].mix.varying = 1_000;
+    let mut world = world(settings);
+    world.run_until(LONG, |world| succeeded(world) >= 20);
+    world.pause("worker-0", 9 * SECOND);
+    world.run();
+    let counts = world.durable(0).ended.expect("it ended").counts;
+    assert!(counts.differing > 0, "{counts:?}");
+}

@@ -70,7 +70,8 @@ fn check_end(tasks: &Tasks, number: u64, outcome: OutcomeCode, facts: &Facts) {
         .filter(|attempt| facts.charged.get(&(number, *attempt)) == Some(&OutcomeCode::WorkerLost))
         .count();
     let expected = match tasks.nature(number) {
-        Nature::Good => outcome == OutcomeCode::Succeeded,
+        Nature::Good | Nature::Slow | Nature::Varying | Nature::Huge => outcome == OutcomeCode::Succeeded,
+        Nature::Oversized => outcome == OutcomeCode::ResultTooLarge,
         Nature::Flaky(until) => (outcome == OutcomeCode::Succeeded) == (until <= tasks.backoff_limit),
         Nature::Bad => outcome == OutcomeCode::ExitCode,
         Nature::Poison => outcome == OutcomeCode::WorkerLost,
