@@ -41,6 +41,8 @@ pub struct Settings {
     pub crash: f64,
     /// The usual delay of a message.
     pub latency: Duration,
+    /// How many times as long messages take on the slowest way between two processes, so that they overtake each other.
+    pub spread: f64,
     /// Out of 1,000: how often a message takes much longer.
     pub slow: u32,
     /// What goes wrong, and the mean time between two of a kind.
@@ -97,6 +99,7 @@ impl Settings {
             skew: 0,
             crash: 0.0,
             latency: 100 * MICRO,
+            spread: 1.0,
             slow: 0,
             faults: Vec::new(),
             skipped: BTreeSet::new(),
@@ -149,6 +152,7 @@ impl Settings {
             checkpoint_bytes: [1, 8 << 10, 64 << 20][random.usize(0..3)],
         };
         settings.latency = broadly(random, 20 * MICRO, 50 * MILLI);
+        settings.spread = [1.0, 1.0, 30.0][random.usize(0..3)];
         settings.slow = [0, 1, 30][random.usize(0..3)];
         settings.until = broadly(random, SECOND, 60 * SECOND);
         settings.restart = broadly(random, 20 * MILLI, 40 * SECOND);

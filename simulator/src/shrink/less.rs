@@ -29,7 +29,7 @@ pub enum Less {
     Until(u64),
     /// Tasks succeed, and answer the same each time.
     Plain,
-    /// No message takes much longer than others.
+    /// All messages take about the same time.
     Even,
     /// All clocks run true.
     TrueClocks,
@@ -59,7 +59,7 @@ impl Less {
                     tasks.mix = Mix::default();
                 }
             }
-            Self::Even => settings.slow = 0,
+            Self::Even => (settings.slow, settings.spread) = (0, 1.0),
             Self::TrueClocks => settings.skew = 0,
         }
     }

@@ -88,7 +88,7 @@ fn ways(settings: &Settings, struck: &[(Fault, u64)]) -> Vec<Less> {
     if settings.skew > 0 {
         ways.push(Less::TrueClocks);
     }
-    if settings.slow > 0 {
+    if settings.slow > 0 || settings.spread > 1.0 {
         ways.push(Less::Even);
     }
     let most = settings

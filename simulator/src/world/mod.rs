@@ -157,6 +157,9 @@ const VENTILATORS_PLACE: Place = 1;
 /// See [`COLLECTOR_PLACE`].
 const WORKERS_PLACE: Place = 1_000;
 
+/// The longest usual delay of a message: there and back takes far less than the time after which a link counts as dead.
+const LATENCY_MOST: Duration = Duration::from_millis(400);
+
 /// How far apart the clocks of two processes begin at most: machines must not compare what they show.
 const CLOCKS_APART: Duration = Duration::from_hours(24);
 
@@ -267,6 +270,16 @@ impl World {
     /// How long the next message from one process to another takes.
     fn delay(&mut self, from: PartyId, to: PartyId) -> Duration {
         let [from, to] = [from, to].map(|id| self.parties[id].place);
+        // The same for all messages on this way.
+        let stretch = self
+            .settings
+            .spread
+            .powf(self.dice.fresh(Concern::Path(from, to)).f64());
+        let usual = self
+            .settings
+            .latency
+            .mul_f64(stretch)
+            .min(LATENCY_MOST.max(self.settings.latency));
         let random = self.dice.of(Concern::Path(from, to));
         let slow = random.u32(0..1000) < self.settings.slow;
         let factor = if slow {
@@ -274,7 +287,7 @@ impl World {
         } else {
             0.5 + random.f64()
         };
-        self.settings.latency.mul_f64(factor)
+        usual.mul_f64(factor)
     }
 
     /// Runs until every batch has ended, and some time longer. Panics if that takes too long, or if a rule is broken.
