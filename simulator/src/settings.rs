@@ -164,7 +164,7 @@ impl Settings {
             }
             let span = settings.span();
             for fault in FAULTS.into_iter().filter(|fault| *fault != Fault::Crash) {
-                let rare = matches!(fault, Fault::LoseDisk | Fault::Drain);
+                let rare = fault == Fault::LoseDisk;
                 if random.u32(0..if rare { 8 } else { 4 }) == 0 {
                     settings.faults.push((fault, broadly(random, span / 20, span * 2)));
                 }

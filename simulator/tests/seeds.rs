@@ -40,7 +40,7 @@ fn batches_end_complete_whatever_happens() {
 
 #[test]
 fn batches_end_complete_whatever_else_happens() {
-    let sum = run_all(200..400);
+    let sum = run_all(200..600);
     let [lost, missing, retried, returned, _] = sum.tally.resent;
     assert!(
         lost > 0 && missing > 0 && retried > 0 && returned > 0,
@@ -51,9 +51,11 @@ fn batches_end_complete_whatever_else_happens() {
 
 #[test]
 fn two_runs_of_a_seed_are_the_same() {
+    let mut events = 0;
     for seed in 1000..1010 {
         let (first, second) = (run(seed, false), run(seed, false));
         assert_eq!(first.hash, second.hash, "seed {seed}");
-        assert!(first.events > 50, "seed {seed} has hardly any events");
+        events += first.events;
     }
+    assert!(events > 1_000, "ten seeds have hardly any events: {events}");
 }

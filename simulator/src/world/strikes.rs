@@ -155,6 +155,15 @@ impl World {
         (!candidates.is_empty()).then(|| candidates[random.usize(0..candidates.len())])
     }
 
+    fn busiest_worker(&self) -> Option<PartyId> {
+        let unfinished = |id: &PartyId| match &self.parties[*id].host {
+            Some(Host::Worker(worker)) => Some((worker.unfinished(), *id)),
+            _ => None,
+        };
+        let workers = (0..self.parties.len()).filter_map(|id| unfinished(&id));
+        workers.max().map(|(_, id)| id)
+    }
+
     /// False if there is nothing to strike.
     fn strike_with(&mut self, fault: Fault, random: &mut Rng) -> bool {
         let target = match fault {
@@ -162,7 +171,9 @@ impl World {
                 self.pick(random, |p| matches!(&p.host, Some(Host::Ventilator(v)) if !v.is_over()))
             }
             Fault::KillCollector | Fault::LoseDisk => self.pick(random, |p| p.role == Role::Collector),
-            Fault::KillWorker | Fault::Drain => {
+            // One that has much to hand back.
+            Fault::Drain => self.busiest_worker(),
+            Fault::KillWorker => {
                 let busy = |p: &Party| matches!(&p.host, Some(Host::Worker(worker)) if worker.unfinished() > 0);
                 let busy = self.pick(random, busy);
                 busy.or_else(|| self.pick(random, |p| matches!(p.role, Role::Worker(_))))
