@@ -39,6 +39,12 @@ mutants! {
     EndTrusted,
     /// DONE follows only after all records were read back.
     ReadBackSkipped,
+    /// A checkpoint is never ahead of its log.
+    CheckpointAhead,
+    /// What was being written when the process died is cut off before more is written.
+    TornTailKept,
+    /// Damage costs the records that it hit, and none behind them.
+    DamageDropsTheRest,
     /// C refuses the START and END of a lower epoch.
     StaleEpochAtCollector,
     /// C records a number once.

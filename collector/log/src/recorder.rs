@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use harmony_protocol::collector::{BatchState, Settled};
 use harmony_protocol::ids::{BatchUid, LogId};
+use harmony_protocol::mutant::{self, Mutant};
 
 use crate::disk::Disk;
 use crate::{Log, LogConfig, LogError, LogReader, Placed, Position, Rebuild, Recovery, Syncer};
@@ -143,7 +144,9 @@ impl Recorder {
     /// Everything up to this record is durable. Returns the newest state that may be kept now, if there is one.
     pub fn synced(&mut self, sequence: u64) -> Option<DueCheckpoint> {
         let mut newest = None;
-        while let Some(offered) = self.offered.pop_front_if(|offered| offered.sequence <= sequence) {
+        let early = |offered: &Offered| offered.at.is_some() && mutant::on(Mutant::CheckpointAhead);
+        let due = |offered: &mut Offered| offered.sequence <= sequence || early(offered);
+        while let Some(offered) = self.offered.pop_front_if(due) {
             newest = Some(offered);
         }
         let Offered { at, state, .. } = newest?;

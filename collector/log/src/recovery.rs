@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
 use harmony_protocol::ids::{BatchUid, LogId};
+use harmony_protocol::mutant::{self, Mutant};
 use uuid::Uuid;
 
 use crate::cache::FileCache;
@@ -215,7 +216,7 @@ impl Opening<'_> {
             .disk
             .open(&path, Mode::Append)
             .map_err(|source| LogError::io("open", &path, source))?;
-        if tail.torn > 0 {
+        if tail.torn > 0 && !mutant::on(Mutant::TornTailKept) {
             file.set_len(last.length)
                 .map_err(|source| LogError::io("truncate", &path, source))?;
             recovery.torn_bytes = tail.torn;

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use harmony_protocol::mutant::{self, Mutant};
+
 use crate::LogError;
 use crate::disk::DiskFile;
 use crate::frame::{self, ALIGN, Header, Placed, Seed};
@@ -83,6 +85,9 @@ impl Scanner {
                 break found;
             }
             offset = (offset + 1).next_multiple_of(ALIGN);
+            if mutant::on(Mutant::DamageDropsTheRest) {
+                offset = self.length;
+            }
         };
         self.note_damage(from..offset);
         self.lost += header.sequence.saturating_sub(self.sequence);
