@@ -112,7 +112,7 @@ impl Facts {
             }
             let before = self.charged.insert((number, attempt), entry.code);
             assert!(before.is_none() || forgotten, "{number}@{attempt} is charged twice");
-            let own = !tasks.succeeds(number, attempt) && tasks.failure(number) == Some(entry.code);
+            let own = tasks.fails(number, attempt) && tasks.failure(number) == Some(entry.code);
             let allowed = own || entry.code == OutcomeCode::WorkerLost;
             assert!(allowed, "{number}@{attempt} cannot have ended by {:?}", entry.code);
             let expected = entry.code == OutcomeCode::PayloadTooLarge || attempt == tasks.backoff_limit + 1;

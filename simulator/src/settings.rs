@@ -258,6 +258,7 @@ fn draw_tasks(random: &mut Rng, index: u64, most: u64) -> Tasks {
         flaky: rarely(2, 200),
         bad: rarely(3, 100),
         poison: rarely(4, 50),
+        moody: rarely(4, 200),
         slow: rarely(6, 30),
         varying: rarely(4, 300),
         huge: rarely(8, 10),

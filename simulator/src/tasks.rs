@@ -21,6 +21,8 @@ pub enum Nature {
     Bad,
     /// Ends the process of its worker.
     Poison,
+    /// Succeeds or fails as it happens, each time it runs.
+    Moody,
     /// Its payload is larger than a worker takes.
     TooLarge,
     /// Succeeds after a hundred times the usual time.
@@ -42,6 +44,8 @@ pub struct Mix {
     pub bad: u32,
     /// See [`Nature::Poison`].
     pub poison: u32,
+    /// See [`Nature::Moody`].
+    pub moody: u32,
     /// See [`Nature::Slow`].
     pub slow: u32,
     /// See [`Nature::Varying`].
@@ -121,6 +125,7 @@ impl Tasks {
             flaky,
             bad,
             poison,
+            moody,
             slow,
             varying,
             huge,
@@ -131,6 +136,7 @@ impl Tasks {
             (flaky, Nature::Flaky(random.u32(1..=3))),
             (bad, Nature::Bad),
             (poison, Nature::Poison),
+            (moody, Nature::Moody),
             (slow, Nature::Slow),
             (varying, Nature::Varying),
             (huge, Nature::Huge),
@@ -147,19 +153,24 @@ impl Tasks {
         drawn.map_or(Nature::Good, |(_, nature)| nature)
     }
 
-    /// Whether an attempt succeeds.
+    /// Whether an attempt succeeds, or can.
     pub fn succeeds(&self, number: u64, attempt: Attempt) -> bool {
         match self.nature(number) {
-            Nature::Good | Nature::Slow | Nature::Varying | Nature::Huge => true,
+            Nature::Good | Nature::Moody | Nature::Slow | Nature::Varying | Nature::Huge => true,
             Nature::Flaky(until) => attempt > until,
             Nature::Bad | Nature::Poison | Nature::TooLarge | Nature::Oversized => false,
         }
     }
 
+    /// Whether an attempt fails, or can.
+    pub fn fails(&self, number: u64, attempt: Attempt) -> bool {
+        self.nature(number) == Nature::Moody || !self.succeeds(number, attempt)
+    }
+
     /// How an attempt fails that fails, and is not lost with its worker.
     pub fn failure(&self, number: u64) -> Option<OutcomeCode> {
         match self.nature(number) {
-            Nature::Flaky(_) | Nature::Bad => Some(OutcomeCode::ExitCode),
+            Nature::Flaky(_) | Nature::Bad | Nature::Moody => Some(OutcomeCode::ExitCode),
             Nature::TooLarge => Some(OutcomeCode::PayloadTooLarge),
             Nature::Oversized => Some(OutcomeCode::ResultTooLarge),
             Nature::Good | Nature::Slow | Nature::Varying | Nature::Huge | Nature::Poison => None,

@@ -212,7 +212,15 @@ impl WorkerHost {
 fn outcome(context: &mut Context<'_>, running: Running) -> Finished {
     let run = context.random.u64(..);
     let tasks = context.tasks(running.uid);
-    let succeeded = tasks.succeeds(running.number, running.attempt);
+    let (succeeds, fails) = (
+        tasks.succeeds(running.number, running.attempt),
+        tasks.fails(running.number, running.attempt),
+    );
+    let succeeded = if succeeds && fails {
+        run.is_multiple_of(2)
+    } else {
+        succeeds
+    };
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Finished {
         number: running.number,

@@ -75,6 +75,7 @@ fn check_end(tasks: &Tasks, number: u64, outcome: OutcomeCode, facts: &Facts) {
         Nature::Flaky(until) => (outcome == OutcomeCode::Succeeded) == (until <= tasks.backoff_limit),
         Nature::Bad => outcome == OutcomeCode::ExitCode,
         Nature::Poison => outcome == OutcomeCode::WorkerLost,
+        Nature::Moody => matches!(outcome, OutcomeCode::Succeeded | OutcomeCode::ExitCode),
         Nature::TooLarge => outcome == OutcomeCode::PayloadTooLarge,
     };
     assert!(
