@@ -19,7 +19,11 @@ impl Broken {
     pub fn rule(&self) -> String {
         let line = self.message.lines().next().unwrap_or_default();
         let line = line.split(['[', '{']).next().unwrap_or_default();
-        let mut rule = String::new();
+        // The number of a rule is its name.
+        let named = |name: &str| name.starts_with("rule ") || name.starts_with('I') && name.len() <= "I10".len();
+        let name = line.find(": ").filter(|end| named(&line[..*end])).unwrap_or_default();
+        let (name, line) = line.split_at(name);
+        let mut rule = name.to_owned();
         for letter in line.chars() {
             let letter = if letter.is_ascii_digit() { '#' } else { letter };
             if letter != '#' || !rule.ends_with('#') {
@@ -83,6 +87,8 @@ mod tests {
         let rule = |number: u64| catch(|| panic!("{number} is settled, yet {:?} runs", [number])).map_err(|b| b.rule());
         assert_eq!(rule(7), Err::<(), _>("# is settled, yet ".to_owned()));
         assert_eq!(rule(7), rule(1234));
+        let named = catch(|| panic!("I{}: {} is gone", 10, 7)).map_err(|b| b.rule());
+        assert_eq!(named, Err::<(), _>("I10: # is gone".to_owned()));
         assert_eq!(catch(|| 7), Ok(7));
     }
 }

@@ -1,7 +1,7 @@
 //! The checker catches every deliberate bug, and needs no help from the machines for that.
 
 use harmony_protocol::mutant::Mutant;
-use harmony_simulator::mutants::{is_caught, run, run_all};
+use harmony_simulator::mutants::{is_caught, run, run_all, settings};
 
 #[test]
 fn every_mutant_is_caught_and_the_machines_without_one_are_clean() {
@@ -11,8 +11,14 @@ fn every_mutant_is_caught_and_the_machines_without_one_are_clean() {
 /// Its second record of a number contradicts what the collector has of it, which `sanity_check` finds at once.
 #[test]
 fn the_machines_do_not_check_themselves_while_a_mutant_is_judged() {
+    let broken = |seed, sanity_checks| {
+        let mut settings = settings(seed, None);
+        assert!(!settings.sanity_checks);
+        settings.sanity_checks = sanity_checks;
+        run(Some(Mutant::NoDedup), settings, seed, false).err()
+    };
     let ends = |sanity_checks| {
-        let runs = (0..200).filter_map(move |seed| run(Some(Mutant::NoDedup), sanity_checks, seed, false).err());
+        let runs = (0..200).filter_map(move |seed| broken(seed, sanity_checks));
         runs.partition::<Vec<_>, _>(is_caught)
     };
     let (_, by_a_machine) = ends(true);
@@ -24,7 +30,7 @@ fn the_machines_do_not_check_themselves_while_a_mutant_is_judged() {
 
 #[test]
 fn a_mutant_is_gone_when_its_run_is_over() {
-    let broken = run(Some(Mutant::AckBeforeFsync), false, 0, false).unwrap_err();
+    let broken = run(Some(Mutant::AckBeforeFsync), settings(0, None), 0, false).unwrap_err();
     assert!(is_caught(&broken), "{broken}");
-    assert!(run(None, true, 0, false).is_ok());
+    assert!(run(None, settings(0, None), 0, false).is_ok());
 }
