@@ -80,17 +80,7 @@ impl Stage {
         stage.step();
         stage.worker_answers(&worker_state());
         let said = stage.step();
-        let want = said.iter().find_map(|message| match message {
-            Message::Want(want) => Some(*want),
-            _ => None,
-        });
-        let credit = Credit {
-            serial: want.expect("WANT follows STATE").serial,
-            tasks_granted: 10,
-            bytes_granted: 10,
-            alone: None,
-        };
-        stage.worker_answers(&Message::Credit(credit));
+        stage.worker_answers(&credit(&said));
         let said = stage.step();
         assert_eq!(tasks(&said), 1, "{said:?}");
         assert_eq!(ends(&said), 1, "all is sent: {said:?}");
@@ -204,6 +194,20 @@ fn worker_state() -> Message {
     Message::State(Box::new(State { last: true, body }))
 }
 
+/// The answer to a WANT.
+fn credit(said: &[Message]) -> Message {
+    let want = said.iter().find_map(|message| match message {
+        Message::Want(want) => Some(*want),
+        _ => None,
+    });
+    Message::Credit(Credit {
+        serial: want.expect("WANT follows STATE").serial,
+        tasks_granted: 10,
+        bytes_granted: 10,
+        alone: None,
+    })
+}
+
 fn missing(spans: &[(u64, u64)]) -> Message {
     Message::Missing(Missing {
         spans: spans.to_vec(),
@@ -280,4 +284,25 @@ fn end_goes_out_on_every_new_link_to_the_collector() {
     stage.collector_answers(&collector_state());
     let said = stage.step();
     assert_eq!((ends(&said), tasks(&said)), (1, 0), "{said:?}");
+}
+
+#[test]
+fn while_the_collector_is_silent_nothing_goes_out_a_second_time() {
+    let mut stage = Stage::with_a_task_in_flight();
+    for silent in [true, false] {
+        stage.machine.handle_link_closed(stage.now, stage.worker.0);
+        stage.machine.handle_link_closed(stage.now, stage.collector.0);
+        stage.now += Duration::from_millis(100);
+        stage.greet();
+        stage.collector_answers(&collector_state());
+        stage.step();
+        stage.worker_answers(&worker_state());
+        let credit = credit(&stage.step());
+        if silent {
+            stage.machine.handle_link_closed(stage.now, stage.collector.0);
+        }
+        stage.worker_answers(&credit);
+        let said = stage.step();
+        assert_eq!(tasks(&said), usize::from(!silent), "{said:?}");
+    }
 }

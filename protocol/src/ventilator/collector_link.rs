@@ -9,6 +9,7 @@ use super::{Event, Flight, Ventilator};
 use crate::ids::{Alias, Epoch, InstanceId, LinkId, LogId};
 use crate::limits::{END_AGAIN, LOCATE_WAIT};
 use crate::mutant::{self, Mutant};
+use crate::spans::SpanMap;
 use crate::wire::{
     ByeCode, Cancel, CollectorState, Deaths, Done, End, Ending, Held, Loss, Lost, Message, Missing, Refused,
     RefusedCode, Report, Retry, Span, Start, StateBody,
@@ -264,6 +265,8 @@ impl Ventilator {
         for span in settled {
             self.leave_flight(span);
         }
+        // Whether a number was sent is known here alone: the collector knows only whether it is settled.
+        let fresh = self.collector.was_ready.then(|| self.work.fresh());
         self.work.clear();
         self.unsendable.clear();
         self.doubted.clear();
@@ -276,7 +279,7 @@ impl Ventilator {
             .map(|deaths| (deaths.number, deaths.count))
             .collect::<BTreeMap<_, _>>();
         self.work.replace_deaths(deaths);
-        self.refill(now, &snapshot.retries);
+        self.refill(now, &snapshot.retries, fresh.as_ref());
         self.collector.stage = Stage::Ready(now);
         self.collector.was_ready = true;
         if let Some(link) = self.collector.link {
@@ -293,8 +296,9 @@ impl Ventilator {
         }
     }
 
-    /// Everything that is neither settled nor in flight nor held back is to be sent.
-    fn refill(&mut self, now: Instant, retries: &[Retry]) {
+    /// Everything that is neither settled nor in flight nor held back is to be sent: all of it anew, or what was `fresh`
+    /// before, and the rest again.
+    fn refill(&mut self, now: Instant, retries: &[Retry], fresh: Option<&SpanMap<Todo>>) {
         let missing: Vec<Span> = self.settled.missing_spans(self.config.completions).collect();
         for gap in missing
             .into_iter()
@@ -305,9 +309,12 @@ impl Ventilator {
                 gap,
                 Todo {
                     attempt: 1,
-                    resend: false,
+                    resend: fresh.is_some(),
                 },
             );
+            for run in fresh.into_iter().flat_map(|fresh| fresh.within(gap)) {
+                self.work.add((run.first, run.last), run.value);
+            }
         }
         for retry in retries {
             self.take_retry(now, *retry);

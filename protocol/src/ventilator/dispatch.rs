@@ -155,17 +155,18 @@ impl Ventilator {
     }
 
     fn next_run(&mut self, most: u64, silent: bool) -> Option<Run<Todo>> {
-        if let Some(locate) = &self.locate {
-            return self.work.take_above(locate.frontier + 1, most);
-        }
         let only_retries = self.work.waiting() >= WAITING_RETRIES;
-        self.work.take(most, |todo| {
+        let may = |todo: Todo| {
             if silent && !mutant::on(Mutant::ResendInSilence) {
                 !todo.resend
             } else {
                 todo.resend || !only_retries
             }
-        })
+        };
+        match &self.locate {
+            Some(locate) => self.work.take_above(locate.frontier + 1, most, may),
+            None => self.work.take(most, may),
+        }
     }
 
     /// Packs a run; what does not fit goes back. False if the parcel is full.

@@ -92,8 +92,8 @@ impl Work {
     }
 
     /// Takes the lowest numbers above `floor`, for a takeover that has not located everything yet.
-    pub(crate) fn take_above(&mut self, floor: u64, most: u64) -> Option<Run<Todo>> {
-        let run = self.todo.within((floor, u64::MAX)).next()?;
+    pub(crate) fn take_above(&mut self, floor: u64, most: u64, may: impl Fn(Todo) -> bool) -> Option<Run<Todo>> {
+        let run = self.todo.within((floor, u64::MAX)).find(|run| may(run.value))?;
         let last = run.last.min(run.first.saturating_add(most.max(1) - 1));
         self.todo.remove((run.first, last));
         Some(Run { last, ..run })
@@ -118,6 +118,15 @@ impl Work {
     /// Replaces all counts of deaths by what the collector says.
     pub(crate) fn replace_deaths(&mut self, deaths: BTreeMap<u64, u32>) {
         self.deaths = deaths;
+    }
+
+    /// Numbers that were never sent.
+    pub(crate) fn fresh(&self) -> SpanMap<Todo> {
+        let mut fresh = SpanMap::default();
+        for run in self.todo.iter().filter(|run| !run.value.resend) {
+            fresh.insert((run.first, run.last), run.value);
+        }
+        fresh
     }
 
     /// Drops all numbers, but not the counts of deaths.
