@@ -285,3 +285,28 @@ fn a_log_that_finds_no_room_is_opened_when_there_is_some() {
     };
     assert!(!outputs.iter().any(refused), "the ventilator only waits");
 }
+
+#[test]
+fn totals_are_told_when_they_are_durable() {
+    let mut stage = Stage::new();
+    let client = stage.client(1, UID, 3);
+    let worker = stage.link(2, Role::Worker);
+    stage.tell(worker, 1, &Message::Bind(Bind { uid: UID }));
+    stage.tell(worker, 1, &success(1, 0));
+    stage.outputs();
+    stage.now += COMMIT_WITHIN;
+    let outputs = stage.outputs();
+    let synced = outputs.iter().find_map(|output| match output {
+        Output::Sync { sequence, .. } => Some(*sequence),
+        _ => None,
+    });
+    stage.tell(worker, 1, &success(2, 1));
+    let synced = synced.expect("the first outcome is being made durable");
+    stage.machine.handle_synced(stage.now, UID, synced);
+    let said = stage.said(client);
+    let report = said.iter().find_map(|message| match message {
+        Message::Report(report) => Some((report.counts.succeeded, report.lowest_missing)),
+        _ => None,
+    });
+    assert_eq!(report, Some((1, 1)), "{said:?}");
+}

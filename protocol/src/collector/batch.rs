@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::commit::{Commit, Delta, Effect};
+use super::commit::{Commit, Delta, Effect, Totals};
 use super::record::{Death, Outcomes, Record};
 use super::state::{BatchState, Verdict};
 use crate::ids::{Alias, Attempt, LinkId, LogId};
@@ -30,6 +30,8 @@ pub(crate) struct Batch {
     pub(crate) state: BatchState,
     pub(crate) log_id: LogId,
     pub(crate) commit: Commit,
+    /// What is durable: all that ventilators are told of totals.
+    durable: Totals,
     pub(crate) clients: BTreeMap<LinkId, Client>,
     /// Numbers that wait for their next attempt, until when. They are not MISSING.
     waiting: BTreeMap<u64, Instant>,
@@ -57,6 +59,7 @@ impl Batch {
             .map(|(number, attempt)| (number, now + retry_delay(attempt)))
             .collect();
         Self {
+            durable: Totals::of(&state),
             state,
             log_id,
             commit: Commit::default(),
@@ -74,6 +77,7 @@ impl Batch {
     pub(crate) fn record(&mut self, now: Instant, record: &Record) {
         self.state.apply(record);
         self.commit.push(now, record);
+        self.commit.defer(Effect::Totals(Totals::of(&self.state)));
     }
 
     /// The snapshot that answers START, in pieces.
@@ -368,7 +372,22 @@ impl Batch {
         self.commit.defer(Effect::Announce(Message::Done(done)));
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    /// These totals are durable now.
+    pub(crate) fn take_totals(&mut self, totals: Totals) {
+        self.durable = totals;
+    }
+
+    /// Totals of what is durable.
+    pub(crate) fn durable_counts(&self) -> Counts {
+        Counts {
+            duplicates: self.duplicates,
+            differing: self.differing,
+            ..self.durable.counts
+        }
+    }
+
+    /// Totals of all that was taken in, for a record behind it.
+    fn counts(&self) -> Counts {
         Counts {
             duplicates: self.duplicates,
             differing: self.differing,
@@ -386,8 +405,8 @@ impl Batch {
             reports.push(Report {
                 succeeded: succeeded.next_chunk(),
                 failed: failed.next_chunk(),
-                counts: self.counts(),
-                lowest_missing: self.state.settled().low(),
+                counts: self.durable_counts(),
+                lowest_missing: self.durable.lowest_missing,
                 retries: retries.next_chunk(),
                 health: if self.commit.is_full() {
                     Health::DiskFull

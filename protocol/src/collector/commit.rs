@@ -6,10 +6,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::record::{Record, Settled};
+use super::state::BatchState;
 use crate::ids::{Alias, LinkId};
 use crate::limits::{COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE};
 use crate::mutant::{self, Mutant};
-use crate::wire::{Message, Retry, Span, State};
+use crate::wire::{Counts, Message, Retry, Span, State};
 
 /// What may be said once everything appended before it is durable.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub(crate) enum Effect {
         sequence: u64,
     },
     Delta(Delta),
+    Totals(Totals),
     /// To one link.
     Send {
         link: LinkId,
@@ -34,6 +36,22 @@ pub(crate) enum Effect {
     },
     /// To all ventilators of the batch.
     Announce(Message),
+}
+
+/// How far a batch is, as of some record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Totals {
+    pub(crate) counts: Counts,
+    pub(crate) lowest_missing: u64,
+}
+
+impl Totals {
+    pub(crate) fn of(state: &BatchState) -> Self {
+        Self {
+            counts: state.counts(),
+            lowest_missing: state.settled().low(),
+        }
+    }
 }
 
 /// What changed, for REPORT.

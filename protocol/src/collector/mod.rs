@@ -466,7 +466,7 @@ impl Collector {
     /// Totals of an open batch, duplicates included.
     pub fn counts(&self, uid: BatchUid) -> Option<Counts> {
         match self.slots.get(&uid)? {
-            Slot::Open(batch) => Some(batch.counts()),
+            Slot::Open(batch) => Some(batch.durable_counts()),
             Slot::Opening { .. } => None,
         }
     }

@@ -109,6 +109,7 @@ impl Collector {
                         acks.insert((link, alias), sequence);
                     }
                     Effect::Delta(more) => delta.merge(more),
+                    Effect::Totals(totals) => batch.take_totals(totals),
                     other => {
                         self.send_reports(uid, std::mem::take(&mut delta));
                         self.release(uid, other);
@@ -141,7 +142,7 @@ impl Collector {
                     self.sessions.send(*link, client.alias, &message);
                 }
             }
-            Effect::Ack { .. } | Effect::Delta(_) => {}
+            Effect::Ack { .. } | Effect::Delta(_) | Effect::Totals(_) => {}
         }
     }
 
