@@ -41,6 +41,7 @@ pub mod world;
 use std::time::Duration;
 
 use self::broken::{Broken, catch};
+use self::checker::Coverage;
 use self::faults::Fault;
 use self::settings::Settings;
 use self::trace::Trace;
@@ -59,6 +60,8 @@ pub struct Outcome {
     pub after: Duration,
     /// Counts.
     pub tally: Tally,
+    /// Branches that were seen.
+    pub coverage: Coverage,
 }
 
 /// Runs one seed to its end. Panics if a rule is broken.

@@ -69,6 +69,19 @@ pub struct Execution {
     pub attempt: Attempt,
 }
 
+/// What a ventilator says of its numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers {
+    /// Settled, by the collector's totals.
+    pub settled: u64,
+    /// At workers.
+    pub in_flight: u64,
+    /// May be sent now.
+    pub left: u64,
+    /// Wait for their next attempt.
+    pub waiting: u64,
+}
+
 /// How a ventilator ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -176,6 +189,13 @@ pub enum Observation<'a> {
         party: PartyId,
         /// Which epoch.
         epoch: Epoch,
+    },
+    /// How far a ventilator is.
+    Progress {
+        /// Which ventilator.
+        party: PartyId,
+        /// How its numbers are spread.
+        numbers: Numbers,
     },
     /// A ventilator was asked to end its batch early.
     CancelAsked(PartyId),

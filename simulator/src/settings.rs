@@ -233,12 +233,6 @@ impl Settings {
         });
         2 * (DEAD_AFTER + REDIAL_MOST + GONE_AFTER) + batches.sum::<Duration>()
     }
-
-    /// Nothing goes wrong in this run.
-    pub fn is_calm(&self) -> bool {
-        let poison = self.batches.iter().any(|tasks| tasks.mix.poison > 0);
-        self.faults.is_empty() && self.crash == 0.0 && self.visits.len() == self.batches.len() && !poison
-    }
 }
 
 fn draw_tasks(random: &mut Rng, index: u64, most: u64) -> Tasks {

@@ -7,7 +7,7 @@ use harmony_protocol::wire::{Ending, Executor, Policy, Role, Work};
 use uuid::Uuid;
 
 use crate::host::{Action, Context, Input};
-use crate::observation::{Observation, Verdict};
+use crate::observation::{Numbers, Observation, Verdict};
 use crate::tasks::Tasks;
 
 /// See the module.
@@ -129,6 +129,16 @@ impl VentilatorHost {
         if context.sanity_checks {
             self.machine.sanity_check();
         }
+        let progress = self.machine.progress();
+        context.observe(&Observation::Progress {
+            party: context.party,
+            numbers: Numbers {
+                settled: progress.counts.succeeded + progress.counts.failed,
+                in_flight: progress.in_flight,
+                left: progress.left,
+                waiting: progress.waiting,
+            },
+        });
     }
 
     fn note(&mut self, context: &mut Context<'_>, event: Event) {

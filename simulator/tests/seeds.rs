@@ -28,6 +28,8 @@ fn run_all(seeds: Range<u64>) -> Sum {
         let hits = sum.tally.hits.get(&fault).copied().unwrap_or_default();
         assert!(hits >= 5, "{fault:?} struck {hits} times while numbers were in flight");
     }
+    let unseen = sum.coverage.unseen(sum.seeds);
+    assert!(unseen.is_empty(), "{unseen:?} never came about");
     sum
 }
 

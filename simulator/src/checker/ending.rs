@@ -7,7 +7,7 @@ use harmony_protocol::wire::{Ending, Message, OutcomeCode};
 
 use super::scene::{Process, Seen};
 use crate::facts::Facts;
-use crate::observation::{Observation, Role, Verdict};
+use crate::observation::{Carried, Observation, Role, Verdict};
 use crate::tasks::{Nature, Tasks};
 
 /// See the module.
@@ -35,6 +35,7 @@ impl Endings {
                 self.verdicts.push((seen.oracle[batch].uid, verdict.clone()));
             }
             Observation::Sent(carried) => {
+                Self::check_cancel(seen, &carried);
                 let over = |process: &Process| self.over.contains(&process.id);
                 if let Message::Tasks(tasks) = carried.message
                     && seen.scene.process(carried.from).is_some_and(over)
@@ -44,6 +45,19 @@ impl Endings {
             }
             _ => {}
         }
+    }
+
+    /// Workers stop a batch only when it has ended.
+    fn check_cancel(seen: &Seen<'_>, carried: &Carried<'_>) {
+        let Message::Cancel(cancel) = carried.message else {
+            return;
+        };
+        let Some(uid) = seen.scene.batch(carried) else { return };
+        let to_worker = matches!(seen.scene.role_of(carried.to), Some(Role::Worker(_)));
+        assert!(
+            !to_worker || cancel.spans.is_some() || seen.facts(uid).ended.is_some(),
+            "rule 15: a worker is told to stop {uid}, which has not ended"
+        );
     }
 
     pub(super) fn close(&self, tasks: &Tasks, facts: &Facts) {

@@ -1,10 +1,11 @@
 //! I5, and rule 2 at the worker: what runs was sent there, with the bytes of its number, by nobody who was fenced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use harmony_protocol::ids::{BatchUid, Epoch};
 use harmony_protocol::wire::{Message, Tasks as TasksMessage};
 
+use super::coverage::Branch;
 use super::scene::Seen;
 use crate::network::PartyId;
 use crate::observation::{Execution, Observation, Role};
@@ -14,8 +15,8 @@ use crate::observation::{Execution, Observation, Role};
 struct Worker {
     /// The highest epoch that a ventilator of a batch has shown.
     epochs: BTreeMap<BatchUid, Epoch>,
-    /// What was sent here by those who were not fenced.
-    given: BTreeSet<Execution>,
+    /// What was sent here by those who were not fenced, and how often it has not begun yet.
+    given: BTreeMap<Execution, u32>,
     /// What the executor has, and whether it is to run alone.
     running: BTreeMap<Execution, bool>,
 }
@@ -35,7 +36,7 @@ impl Executions {
                 let worker = self.workers.entry(carried.to).or_default();
                 match carried.message {
                     Message::Start(start) => worker.show(uid, start.epoch),
-                    Message::Tasks(tasks) => worker.take(uid, tasks),
+                    Message::Tasks(tasks) => worker.take(seen, uid, tasks),
                     _ => {}
                 }
             }
@@ -76,22 +77,27 @@ impl Worker {
         *highest = epoch.max(*highest);
     }
 
-    fn take(&mut self, uid: BatchUid, tasks: &TasksMessage) {
+    fn take(&mut self, seen: &Seen<'_>, uid: BatchUid, tasks: &TasksMessage) {
         if tasks.epoch < self.epochs.get(&uid).copied().unwrap_or_default() {
+            seen.coverage.note(Branch::StaleEpochAtWorker);
             return;
         }
-        self.given.extend(tasks.entries.iter().map(|entry| Execution {
-            uid,
-            number: entry.number,
-            attempt: entry.attempt,
-        }));
+        for entry in &tasks.entries {
+            let task = Execution {
+                uid,
+                number: entry.number,
+                attempt: entry.attempt,
+            };
+            *self.given.entry(task).or_default() += 1;
+        }
     }
 
     fn begin(&mut self, task: Execution, alone: bool) {
-        assert!(
-            self.given.contains(&task),
-            "I9: {task:?} runs, and nobody who was not fenced has sent it here"
-        );
+        let Some(given) = self.given.get_mut(&task) else {
+            panic!("I9: {task:?} runs, and nobody who was not fenced has sent it here");
+        };
+        assert!(*given > 0, "I10: {task:?} runs more often than it was sent here");
+        *given -= 1;
         let beside = self.running.keys().find(|other| alone || self.running[other]);
         assert!(
             beside.is_none(),
@@ -104,7 +110,7 @@ impl Worker {
     /// What it forgets, it cannot fence.
     fn release(&mut self, uid: BatchUid) {
         self.epochs.remove(&uid);
-        self.given.retain(|task| task.uid != uid);
+        self.given.retain(|task, _| task.uid != uid);
         self.running.retain(|task, _| task.uid != uid);
     }
 }

@@ -1,12 +1,15 @@
 //! Who is there, which links stand, and which batch an alias means: what all checks need to know.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use harmony_protocol::ids::{Alias, BatchUid, ProcessId};
 use harmony_protocol::wire::Message;
 
+use super::coverage::Coverage;
 use crate::disk::Disk;
 use crate::facts::Facts;
+use crate::faults::Fault;
 use crate::network::{ConnectionId, PartyId};
 use crate::observation::{Carried, Observation, Role};
 use crate::tasks::Tasks;
@@ -23,16 +26,22 @@ pub(super) struct Process {
 #[derive(Debug, Default)]
 pub(super) struct Scene {
     processes: BTreeMap<PartyId, Process>,
+    /// What each place is, whether a process lives there or not.
+    roles: BTreeMap<PartyId, Role>,
     aliases: BTreeMap<(ConnectionId, Alias), BatchUid>,
+    /// How often the disk was filled, less how often room was made.
+    full: u32,
 }
 
 /// One observation, and all that a check may look at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen<'a> {
+    pub(super) at: Duration,
     pub(super) what: &'a Observation<'a>,
     pub(super) scene: &'a Scene,
     pub(super) oracle: &'a [Tasks],
     pub(super) disk: &'a Disk,
+    pub(super) coverage: &'a Coverage,
 }
 
 impl Scene {
@@ -51,8 +60,11 @@ impl Scene {
                     name: name.to_owned(),
                 };
                 self.processes.insert(party, process);
+                self.roles.insert(party, role);
             }
             Observation::Sent(carried) => self.learn_alias(&carried),
+            Observation::Struck(Fault::DiskFull) => self.full += 1,
+            Observation::Healed(Fault::DiskFull) => self.full = self.full.saturating_sub(1),
             _ => {}
         }
     }
@@ -85,6 +97,27 @@ impl Scene {
 
     pub(super) fn role(&self, party: PartyId) -> Option<Role> {
         self.process(party).map(|process| process.role)
+    }
+
+    /// What a place is, whether its process lives or not.
+    pub(super) fn role_of(&self, party: PartyId) -> Option<Role> {
+        self.roles.get(&party).copied()
+    }
+
+    /// The name of a process that lives.
+    pub(super) fn name(&self, party: PartyId) -> &str {
+        self.process(party).map_or("nobody", |process| &process.name)
+    }
+
+    /// Nothing can be appended to a log.
+    pub(super) fn disk_full(&self) -> bool {
+        self.full > 0
+    }
+
+    /// All places of workers.
+    pub(super) fn workers(&self) -> Vec<PartyId> {
+        let workers = self.roles.iter().filter(|(_, role)| matches!(role, Role::Worker(_)));
+        workers.map(|(party, _)| *party).collect()
     }
 
     /// Which batch a message is about.

@@ -100,7 +100,11 @@ pub fn main() -> ExitCode {
         eprintln!("{}", failure(*seed, broken));
     }
     let _ = writeln!(io::stdout(), "{}", runs.sum);
-    code(runs.broken.is_empty())
+    let unseen = runs.sum.coverage.unseen(runs.sum.seeds);
+    if !unseen.is_empty() {
+        eprintln!("{unseen:?} never came about, so that nothing is known of them");
+    }
+    code(runs.broken.is_empty() && unseen.is_empty())
 }
 
 /// What a seed broke, and how to see it again.

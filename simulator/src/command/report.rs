@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::checker::{BRANCHES, Coverage};
 use crate::faults::{FAULTS, Fault};
 use crate::world::Tally;
 
@@ -25,6 +26,8 @@ pub struct Sum {
     pub events: u64,
     /// Counts.
     pub tally: Tally,
+    /// Branches that were seen.
+    pub coverage: Coverage,
 }
 
 impl Sum {
@@ -34,6 +37,7 @@ impl Sum {
         self.elapsed += outcome.elapsed;
         self.after = self.after.max(outcome.after);
         self.events += outcome.events;
+        self.coverage.add(&outcome.coverage);
         for (fault, count) in &outcome.tally.faults {
             *self.tally.faults.entry(*fault).or_default() += count;
         }
@@ -79,6 +83,10 @@ impl fmt::Display for Sum {
             let count = |counts: &BTreeMap<Fault, u64>| counts.get(&fault).copied().unwrap_or_default();
             let (struck, hits) = (count(&self.tally.faults), count(&self.tally.hits));
             writeln!(f, "{fault:16} {struck:>10} {hits:>20}")?;
+        }
+        writeln!(f, "{:32} {:>10}", "branch", "seen")?;
+        for branch in BRANCHES {
+            writeln!(f, "{:32} {:>10}", format!("{branch:?}"), self.coverage.count(branch))?;
         }
         Ok(())
     }

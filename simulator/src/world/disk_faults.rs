@@ -50,8 +50,6 @@ impl World {
                 let Some(path) = self.disk.flip(random) else {
                     return false;
                 };
-                // A new log knows nothing of what is under way.
-                self.explain();
                 self.trace
                     .note(self.at, format_args!("a bit of {} flips", path.display()));
             }

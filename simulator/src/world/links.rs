@@ -119,7 +119,6 @@ impl World {
         let Some((id, side)) = self.network.find(party, link) else {
             return;
         };
-        self.explain_again();
         self.network.close(id, side);
         self.finish(id, 1 - side);
         self.hear_closed(party, link);
@@ -139,7 +138,6 @@ impl World {
         let Some((id, side)) = self.network.find(party, link) else {
             return;
         };
-        self.explain_again();
         self.network.close(id, side);
         self.cut(id, 1 - side);
         self.hear_closed(party, link);
@@ -174,7 +172,6 @@ impl World {
             self.at,
             format_args!("{} loses {:?}", self.parties[end.party].name, end.link),
         );
-        self.explain_again();
         self.give(end.party, Input::Closed(end.link));
     }
 

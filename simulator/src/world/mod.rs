@@ -10,7 +10,7 @@ mod strikes;
 
 pub use self::partitions::RESTART_HEALED;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::Epoch;
@@ -137,8 +137,6 @@ pub struct World {
     processes: u128,
     /// Strikes so far, by kind and ordinal.
     pub struck: Vec<(Fault, u64)>,
-    /// Nothing has gone wrong.
-    calm: bool,
     deaths: u64,
     /// Crashes between two actions so far, also those that are left out.
     crashes: u64,
@@ -166,14 +164,6 @@ const CLOCKS_APART: Duration = Duration::from_hours(24);
 /// The shortest time until a dead process is started again.
 const RESTART_AFTER: Duration = Duration::from_millis(5);
 
-/// The last epoch that a ventilator has claimed.
-fn claimed(host: &Host) -> Epoch {
-    match host {
-        Host::Ventilator(ventilator) => ventilator.epoch(),
-        Host::Collector(_) | Host::Worker(_) => 0,
-    }
-}
-
 impl World {
     /// A world that has not begun.
     pub fn new(settings: Settings, seed: u64, trace: Trace) -> Self {
@@ -192,7 +182,6 @@ impl World {
             checker: Checker::new(settings.batches.clone()),
             tally: Tally::default(),
             processes: 0,
-            calm: settings.is_calm(),
             deaths: 0,
             crashes: 0,
             settings,
@@ -216,23 +205,11 @@ impl World {
         if world.settings.until > Duration::ZERO {
             world.push(world.settings.until, Event::Heal);
         }
-        world.explain_visits();
         if let Some(cancel) = world.settings.cancel {
             let first = world.settings.workers.len() + 1;
             world.push(cancel, Event::Input(first, 1, Input::Cancel));
         }
         world
-    }
-
-    /// Two ventilators of one batch may each send everything, while the first does not know of the second.
-    fn explain_visits(&mut self) {
-        let mut seen = BTreeSet::new();
-        for visit in &self.settings.visits {
-            let tasks = &self.settings.batches[visit.batch];
-            if !seen.insert(visit.batch) {
-                self.checker.explain(tasks.uid, tasks.completions);
-            }
-        }
     }
 
     fn add(&mut self, role: Role, name: String, place: Place, at: Duration) {
@@ -330,7 +307,7 @@ impl World {
     /// Judges what has ended. Panics if a rule is broken.
     pub fn judge(&mut self) {
         for tasks in &self.settings.batches {
-            self.checker.close(tasks, &self.disk, self.calm);
+            self.checker.close(tasks, &self.disk);
         }
         for (_, verdict) in self.checker.verdicts() {
             let place = match verdict {
@@ -350,6 +327,7 @@ impl World {
             elapsed: self.at,
             after: self.at.saturating_sub(self.settings.until),
             tally: self.tally.clone(),
+            coverage: self.checker.coverage().clone(),
         }
     }
 
@@ -444,7 +422,6 @@ impl World {
             Event::Strike(strike) => self.strike(strike),
             Event::Die(party, incarnation) => {
                 if self.parties[party].incarnation == incarnation {
-                    self.explain();
                     self.kill(party, Exit::OwnDoing);
                     self.start_later(party);
                 }

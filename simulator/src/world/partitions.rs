@@ -103,7 +103,6 @@ impl World {
         for way in ways {
             self.network.unblock(*way);
         }
-        self.explain_again();
         self.release();
         self.observe(&Observation::Healed(fault));
     }
@@ -113,7 +112,6 @@ impl World {
             self.network.stall(id, side);
         } else if !stalled {
             self.network.flow(id, side);
-            self.explain_again();
             self.release();
         }
     }
@@ -134,7 +132,6 @@ impl World {
     /// Whatever can heal, heals: from now on the batches have to end.
     pub(super) fn heal(&mut self) {
         self.trace.note(self.at, format_args!("all is healed"));
-        self.explain_again();
         self.network.heal();
         self.release();
         self.disk.heal();

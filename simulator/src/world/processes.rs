@@ -6,7 +6,7 @@ use harmony_protocol::LinkOutput;
 use harmony_protocol::ids::ProcessId;
 use uuid::Uuid;
 
-use super::{Event, Host, RESTART_AFTER, Role, SPINS, Waiting, World, claimed};
+use super::{Event, Host, RESTART_AFTER, Role, SPINS, Waiting, World};
 use crate::collector::CollectorHost;
 use crate::dice::{Concern, evenly};
 use crate::faults::Fault;
@@ -110,8 +110,6 @@ impl World {
         if let Host::Ventilator(ventilator) = host {
             party.epoch = ventilator.epoch();
             let resent = ventilator.progress().resent;
-            // What a worker cut off from its collector has, others run as well.
-            self.checker.explain(ventilator.uid(), resent.unbound);
             let counts = [
                 resent.worker_lost,
                 resent.missing_at_collector,
@@ -187,7 +185,6 @@ impl World {
         }
         self.trace
             .note(self.at, format_args!("{} goes on", self.parties[id].name));
-        self.explain();
         self.parties[id].paused = false;
         self.observe(&Observation::Paused {
             party: id,
@@ -240,10 +237,8 @@ impl World {
             batches: &self.settings.batches,
             actions: Vec::new(),
         };
-        let epoch = claimed(&host);
         what(&mut host, &mut context);
         let actions = context.actions;
-        let took_over = claimed(&host) > epoch;
         let timeout = match &host {
             Host::Collector(collector) => collector.timeout(),
             Host::Worker(worker) => worker.timeout(),
@@ -251,10 +246,6 @@ impl World {
         };
         self.parties[id].host = Some(host);
         self.set_timer(id, timeout);
-        if took_over && !self.calm {
-            // What its predecessor has in flight is not known to it yet.
-            self.explain();
-        }
         for action in actions {
             if self.crashes(id) {
                 break;

@@ -23,7 +23,6 @@ impl World {
     /// A process dies and stays away.
     pub fn kill_named(&mut self, name: &str) {
         let id = self.id(name);
-        self.explain();
         self.kill(id, Exit::Killed);
     }
 
@@ -47,35 +46,30 @@ impl World {
     /// A process is told something.
     pub fn tell(&mut self, name: &str, input: Input) {
         let id = self.id(name);
-        self.explain();
         self.give(id, input);
     }
 
     /// A process is not scheduled for this long.
     pub fn pause(&mut self, name: &str, time: Duration) {
         let id = self.id(name);
-        self.explain();
         self.pause_for(id, time);
     }
 
     /// The links between two processes are cut; both hear of it soon.
     pub fn cut_between(&mut self, one: &str, other: &str) {
         let (one, other) = (self.id(one), self.id(other));
-        self.explain();
         self.cut_all(one, other);
     }
 
     /// Two processes cannot reach each other any more, or can again.
     pub fn part_named(&mut self, one: &str, other: &str, parted: bool) {
         let (one, other) = (self.id(one), self.id(other));
-        self.explain();
         self.part(one, other, parted);
     }
 
     /// Nothing arrives on the links between two processes any more, and neither hears of it.
     pub fn clog_between(&mut self, one: &str, other: &str) {
         let (one, other) = (self.id(one), self.id(other));
-        self.explain();
         for id in self.network.between(one, other) {
             if let Some(connection) = self.network.connection(id) {
                 connection.ends.iter_mut().for_each(|end| end.clogged = true);

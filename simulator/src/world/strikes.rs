@@ -127,25 +127,9 @@ impl World {
         sums
     }
 
-    /// A fault may cost everything that is in flight one more execution.
-    pub(super) fn explain(&mut self) {
-        self.calm = false;
-        for (batch, in_flight) in self.in_flight().into_iter().enumerate() {
-            self.checker.explain(self.settings.batches[batch].uid, in_flight);
-        }
-    }
-
     /// A fault is about to do its harm.
     pub(super) fn strikes(&mut self, fault: Fault) {
         self.observe(&Observation::Struck(fault));
-        self.explain();
-    }
-
-    /// A link ends: what went out on it since it broke may run elsewhere as well.
-    pub(super) fn explain_again(&mut self) {
-        if !self.calm {
-            self.explain();
-        }
     }
 
     fn pick(&self, random: &mut Rng, test: impl Fn(&Party) -> bool) -> Option<PartyId> {
@@ -214,10 +198,6 @@ impl World {
         for tasks in &self.settings.batches {
             let durable = self.disk.facts(tasks.uid);
             if durable.ended.is_none() {
-                // Everything recorded runs again.
-                let lost = durable.settled.len() + durable.charged.len();
-                let again = durable.damages * (u64::from(tasks.backoff_limit) + 1);
-                self.checker.explain(tasks.uid, lost as u64 + again);
                 self.checker
                     .observe(self.at, &Observation::Wiped(tasks.uid), &self.disk);
             }

@@ -1,0 +1,106 @@
+//! Rule 9: nothing leaves beyond credit, and only credit that echoes the newest WANT counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harmony_protocol::ids::Alias;
+use harmony_protocol::wire::{Credit as CreditMessage, Message, ReturnCause, Tasks as TasksMessage};
+
+use super::coverage::Branch;
+use super::scene::Seen;
+use crate::network::ConnectionId;
+use crate::observation::{Carried, Observation, Role};
+
+/// One batch on one link, as its ventilator knows it.
+#[derive(Debug, Default)]
+struct Account {
+    serial: u32,
+    /// WANTs that the worker has taken in.
+    wanted: BTreeSet<u32>,
+    /// What was granted for the newest WANT.
+    credit: Option<CreditMessage>,
+    tasks_sent: u64,
+    bytes_sent: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Credit {
+    accounts: BTreeMap<(ConnectionId, Alias), Account>,
+}
+
+impl Credit {
+    pub(super) fn observe(&mut self, seen: &Seen<'_>) {
+        match *seen.what {
+            Observation::Sent(carried) => {
+                let account = self.accounts.entry((carried.connection, carried.alias));
+                match carried.message {
+                    Message::Want(want) => {
+                        let account = account.or_default();
+                        account.serial = want.serial;
+                        account.credit = None;
+                        assert_eq!(
+                            (want.tasks_sent, want.bytes_sent),
+                            (account.tasks_sent, account.bytes_sent),
+                            "rule 9: WANT counts what was sent"
+                        );
+                    }
+                    Message::Credit(credit) => account.or_default().grant(seen, &carried, credit),
+                    Message::Tasks(tasks) => account.or_default().spend(seen, &carried, tasks),
+                    _ => {}
+                }
+            }
+            Observation::Delivered(carried) => {
+                let Some(account) = self.accounts.get_mut(&(carried.connection, carried.alias)) else {
+                    return;
+                };
+                match carried.message {
+                    Message::Want(want) => drop(account.wanted.insert(want.serial)),
+                    Message::Credit(credit) if credit.serial == account.serial => account.credit = Some(*credit),
+                    Message::Return(returned) if returned.cause == ReturnCause::Drain => account.credit = None,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Account {
+    fn grant(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, credit: &CreditMessage) {
+        let name = seen.scene.name(carried.from);
+        assert!(
+            matches!(seen.scene.role(carried.from), Some(Role::Worker(_))),
+            "rule 9: {name} grants credit"
+        );
+        assert!(
+            credit.serial == 0 || self.wanted.contains(&credit.serial),
+            "rule 9: {name} answers a WANT {} that it never got",
+            credit.serial
+        );
+    }
+
+    fn spend(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, tasks: &TasksMessage) {
+        let name = seen.scene.name(carried.from);
+        let count = tasks.entries.len() as u64;
+        self.tasks_sent += count;
+        self.bytes_sent += tasks.payloads.len() as u64;
+        let Some(credit) = self.credit else {
+            panic!("rule 9: {name} sends TASKS without credit for its newest WANT");
+        };
+        assert!(
+            self.tasks_sent <= credit.tasks_granted,
+            "rule 9: {name} has sent {} tasks, {} are granted",
+            self.tasks_sent,
+            credit.tasks_granted
+        );
+        if self.tasks_sent == credit.tasks_granted {
+            seen.coverage.note(Branch::CreditAtZero);
+        }
+        assert!(
+            self.bytes_sent <= credit.bytes_granted || count == 1,
+            "rule 9: {name} has sent {} bytes, {} are granted, and more than one task",
+            self.bytes_sent,
+            credit.bytes_granted
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! I10 and rules 3, 5, 10 and 12: a number leaves a second time only for a reason, and only when it may.
+//!
+//! For each ventilator process this keeps what it can know from what it was told, and nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use harmony_protocol::ids::{BatchUid, Epoch};
+use harmony_protocol::wire::{Message, Refused, Span, Start, Tasks as TasksMessage};
+
+use super::belief::Belief;
+use super::clocks::shortest;
+use super::coverage::Branch;
+use super::scene::Seen;
+use crate::network::{ConnectionId, PartyId};
+use crate::observation::{Carried, Observation, Role};
+
+/// How long a takeover waits for workers that do not answer.
+const LOCATE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A takeover that does not know yet what workers hold.
+#[derive(Debug)]
+struct Locating {
+    until: Duration,
+    /// Numbers up to here may be at a worker that has not answered.
+    frontier: Option<u64>,
+    answered: Vec<PartyId>,
+}
+
+/// One ventilator process.
+#[derive(Debug, Default)]
+struct Client {
+    belief: Belief,
+    claimed: Epoch,
+    /// The collector knew another ventilator when it was asked.
+    takeover: bool,
+    locating: Option<Locating>,
+    /// Numbers that were sent to run alone, and on which link. On a new link nothing says that one runs alone.
+    alone: BTreeMap<u64, ConnectionId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Dispatch {
+    clients: BTreeMap<PartyId, Client>,
+}
+
+impl Dispatch {
+    pub(super) fn observe(&mut self, seen: &Seen<'_>) {
+        match *seen.what {
+            Observation::Started {
+                party,
+                role: Role::Ventilator(_),
+                ..
+            } => drop(self.clients.insert(party, Client::default())),
+            Observation::Ended { party, .. } => drop(self.clients.remove(&party)),
+            Observation::LinkClosed { party, connection } => {
+                if let Some(client) = self.clients.get_mut(&party) {
+                    client.belief.lose_link(connection);
+                }
+            }
+            Observation::Claimed { party, epoch } => {
+                if let Some(client) = self.clients.get_mut(&party) {
+                    assert!(
+                        epoch > client.claimed,
+                        "rule 3: epoch {epoch} is claimed after {}",
+                        client.claimed
+                    );
+                    client.claimed = epoch;
+                }
+            }
+            Observation::Progress { party, numbers } => {
+                let least = self.clients.get(&party).map_or(0, |client| client.belief.in_flight());
+                // It may count more for a moment: what it just sent on a link that it has given up.
+                assert!(
+                    least <= numbers.in_flight,
+                    "I7: {} counts {} in flight, {least} are at workers",
+                    seen.scene.name(party),
+                    numbers.in_flight
+                );
+            }
+            Observation::Delivered(carried) => {
+                if let Some(client) = self.clients.get_mut(&carried.to) {
+                    client.hear(seen, &carried);
+                }
+            }
+            Observation::Sent(carried) => {
+                let Some(client) = self.clients.get_mut(&carried.from) else {
+                    return;
+                };
+                let Some(uid) = seen.scene.batch(&carried) else { return };
+                match carried.message {
+                    Message::Start(start) => client.start(seen, &carried, start),
+                    Message::Tasks(tasks) => client.send(seen, &carried, uid, tasks),
+                    Message::Held(held) if !held.answer => {
+                        client
+                            .belief
+                            .ask(carried.connection, carried.alias, held.serial, &held.spans);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Client {
+    fn start(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, start: &Start) {
+        if seen.scene.role_of(carried.to) == Some(Role::Collector) {
+            if start.epoch == 0 && self.claimed > 0 {
+                seen.coverage.note(Branch::EpochDoubted);
+            }
+            return self
+                .belief
+                .open_collector(carried.connection, carried.alias, start.epoch);
+        }
+        assert!(
+            start.epoch == self.claimed && start.epoch > 0,
+            "rule 3: START of epoch {} to a worker, claimed is {}",
+            start.epoch,
+            self.claimed
+        );
+        assert!(
+            self.belief.is_ready(),
+            "rule 3: START to a worker without the STATE of the collector"
+        );
+        self.belief.open_worker(carried.connection, carried.alias);
+    }
+
+    fn hear(&mut self, seen: &Seen<'_>, carried: &Carried<'_>) {
+        if let Message::Missing(missing) = carried.message {
+            self.note_missing(seen, &missing.spans);
+        }
+        let asked = self.belief.asked();
+        let was_ready = self.belief.is_ready();
+        let heard = self.belief.hear(seen.at, carried);
+        if let Message::State(_) = carried.message
+            && asked
+            && let Some(last) = heard.answered_epoch
+        {
+            self.takeover |= self.claimed == 0 && last > 0;
+        }
+        if !was_ready && self.belief.is_ready() {
+            if std::mem::take(&mut self.takeover) {
+                self.locating = Some(Locating {
+                    until: seen.at + shortest(LOCATE_WITHIN),
+                    frontier: None,
+                    answered: Vec::new(),
+                });
+            }
+            if let Some(locating) = &mut self.locating {
+                locating.frontier = locating.frontier.max(self.belief.highest_settled());
+            }
+        }
+        let Some(locating) = &mut self.locating else { return };
+        locating.frontier = locating.frontier.max(heard.located);
+        if heard.located.is_some() {
+            seen.coverage.note(Branch::TakeoverLocated);
+        }
+        let closed = matches!(carried.message, Message::Refused(Refused { .. }) | Message::Return(_));
+        if heard.worker_answered || closed {
+            locating.answered.push(carried.from);
+        }
+    }
+
+    fn send(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, uid: BatchUid, tasks: &TasksMessage) {
+        let name = seen.scene.name(carried.from);
+        assert_eq!(
+            tasks.epoch, self.claimed,
+            "rule 2: {name} sends TASKS of an epoch that is not its own"
+        );
+        assert!(
+            self.belief.worker_is_ready(carried.connection, carried.alias),
+            "rule 5: {name} sends TASKS before the STATE of the worker"
+        );
+        assert!(
+            !self.belief.is_unbound(carried.connection),
+            "rule 10: {name} sends TASKS to a worker that cannot reach the collector"
+        );
+        self.check_alone(carried.connection, tasks);
+        if !self.belief.is_ready() {
+            seen.coverage.note(Branch::SentWhileSilent);
+        }
+        let completions = seen.tasks(uid).completions;
+        for entry in &tasks.entries {
+            let (number, attempt) = (entry.number, entry.attempt);
+            assert!(number < completions, "I5: {number} is out of range, yet it is sent");
+            self.check_locating(seen, number);
+            match self.belief.dispatch(carried.connection, number, attempt) {
+                Ok(cause) => cause.iter().for_each(|cause| seen.coverage.note(cause.branch())),
+                Err(fault) => panic!("I10: {name} sends {number}@{attempt} without a cause: {fault:?}"),
+            }
+        }
+    }
+
+    /// Numbers that must run alone do so on at most half of the workers.
+    fn check_alone(&mut self, connection: ConnectionId, tasks: &TasksMessage) {
+        if !tasks.alone {
+            return;
+        }
+        let [entry] = tasks.entries[..] else {
+            panic!("rule 12: {:?} are to run alone, together", tasks.entries);
+        };
+        self.alone
+            .retain(|number, connection| self.belief.is_flying_on(*number, *connection));
+        self.alone.insert(entry.number, connection);
+        let most = (self.belief.workers() / 2).max(1);
+        assert!(
+            self.alone.len() <= most,
+            "rule 12: {:?} run alone, on more than {most} workers",
+            self.alone
+        );
+    }
+
+    fn note_missing(&self, seen: &Seen<'_>, spans: &[Span]) {
+        for number in spans.iter().flat_map(|(first, last)| *first..=*last) {
+            if self.belief.is_settled(number) {
+                seen.coverage.note(Branch::MissingSettled);
+            } else if self.belief.is_flying(number) {
+                seen.coverage.note(Branch::MissingInFlight);
+            }
+        }
+    }
+
+    fn check_locating(&mut self, seen: &Seen<'_>, number: u64) {
+        let Some(locating) = &self.locating else { return };
+        let workers = seen.scene.workers();
+        if seen.at >= locating.until || workers.iter().all(|worker| locating.answered.contains(worker)) {
+            self.locating = None;
+            return;
+        }
+        seen.coverage.note(Branch::TakeoverBeforeAllAnswered);
+        assert!(
+            locating.frontier.is_none_or(|frontier| number > frontier),
+            "rule 5: a takeover sends {number} before it knows who holds it; {:?} answered",
+            locating.answered
+        );
+    }
+}
