@@ -30,22 +30,52 @@ pub(crate) fn documents(context: &Context) -> Result<Outcome> {
     Ok(Outcome::PASSED)
 }
 
-/// Which of the paths are not there, seen from the folder of the file that names them.
-fn absent(root: &Path, file: &Path, mut paths: Vec<&str>) -> Vec<String> {
+/// Which of the targets are not there, seen from the folder of the file that names them.
+fn absent(root: &Path, file: &Path, mut targets: Vec<Target<'_>>) -> Vec<String> {
     let folder = file.parent().unwrap_or(root);
-    paths.retain(|path| !folder.join(path).exists());
-    paths
+    targets.retain(|target| !target.is_in(folder));
+    targets
         .into_iter()
-        .map(|path| format!("{}: {path}", seen(root, file)))
+        .map(|Target { path, item }| format!("{}: {path} {}", seen(root, file), item.unwrap_or_default()))
         .collect()
 }
 
-/// The relative links of a page, without what follows `#`.
-fn links(text: &str) -> Vec<&str> {
+/// What a link names: a file, and what follows `#`.
+#[derive(Debug, PartialEq, Eq)]
+struct Target<'a> {
+    path: &'a str,
+    item: Option<&'a str>,
+}
+
+impl Target<'_> {
+    /// Of a source file, `#name` is something that it defines: a test, or a variant.
+    fn is_in(&self, folder: &Path) -> bool {
+        let path = folder.join(self.path);
+        match self.item {
+            Some(item) if path.extension().is_some_and(|extension| extension == "rs") => {
+                let word = |text: &str| {
+                    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .any(|word| word == item)
+                };
+                read(&path).is_ok_and(|text| word(&text))
+            }
+            _ => path.exists(),
+        }
+    }
+}
+
+/// The relative links of a page.
+fn links(text: &str) -> Vec<Target<'_>> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     targets
-        .map(|(target, _)| target.split_once('#').map_or(target, |(path, _)| path))
-        .filter(|path| !path.is_empty() && !path.contains("://"))
+        .map(|(target, _)| match target.split_once('#') {
+            Some((path, item)) => Target { path, item: Some(item) },
+            None => Target {
+                path: target,
+                item: None,
+            },
+        })
+        .filter(|target| !target.path.is_empty() && !target.path.contains("://"))
         .collect()
 }
 
@@ -93,7 +123,32 @@ mod tests {
     #[test]
     fn relative_links_are_found() {
         let text = "See [a](docs/a.md), [b](docs/b.md#part) and [c](#here), [d](https://example.org/x).";
-        assert_eq!(links(text), ["docs/a.md", "docs/b.md"]);
+        let (a, b) = (
+            Target {
+                path: "docs/a.md",
+                item: None,
+            },
+            Target {
+                path: "docs/b.md",
+                item: Some("part"),
+            },
+        );
+        assert_eq!(links(text), [a, b]);
+    }
+
+    #[test]
+    fn a_link_into_a_source_file_names_something_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.rs"), "#[test]\nfn the_test() {}\n").unwrap();
+        let is_in = |item| {
+            Target {
+                path: "a.rs",
+                item: Some(item),
+            }
+            .is_in(folder.path())
+        };
+        assert!(is_in("the_test"));
+        assert!(!is_in("the_tes") && !is_in("another"));
     }
 
     #[test]
