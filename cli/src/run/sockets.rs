@@ -1,7 +1,8 @@
 //! The folder for the sockets of a run, short enough for their paths, and gone when the run is.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -50,6 +51,14 @@ impl Sockets {
     }
 }
 
+/// What was killed while this run went on may have left its folder: a part that leaves does not see that the last other
+/// one is killed next.
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        sweep(&std::env::temp_dir());
+    }
+}
+
 fn sweep(base: &Path) {
     let me = rustix::process::geteuid().as_raw();
     let entries = fs::read_dir(base).into_iter().flatten().flatten();
@@ -73,8 +82,43 @@ fn is_abandoned(dir: &Path, me: u32) -> bool {
         // Shared, since a part that leaves just now looks in the same way.
         return owner.try_lock_shared().is_ok();
     }
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten().peekable();
+    if entries.peek().is_some() {
+        // Swept, and made again by a part that was just starting and was killed.
+        return entries.all(|entry| is_dead_socket(&entry));
+    }
     let modified = metadata.modified().ok();
     let age = modified.and_then(|then| SystemTime::now().duration_since(then).ok());
-    let empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
-    empty && age.is_some_and(|age| age > YOUNG)
+    age.is_some_and(|age| age > YOUNG)
+}
+
+fn is_dead_socket(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_socket()) && UnixStream::connect(entry.path()).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn folders_of_the_dead_are_swept_and_no_others() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = base.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let (dead, alone, answering) = (folder("harmony-1"), folder("harmony-2"), folder("harmony-3"));
+        fs::write(dead.join(OWNER_FILE), "").unwrap();
+        drop(UnixListener::bind(alone.join("worker")).unwrap());
+        let _worker = UnixListener::bind(answering.join("worker")).unwrap();
+        let (young, owned, another) = (folder("harmony-4"), folder("harmony-5"), folder("another"));
+        let owner = File::create(owned.join(OWNER_FILE)).unwrap();
+        owner.lock().unwrap();
+        sweep(base.path());
+        assert_eq!((dead.exists(), alone.exists()), (false, false));
+        assert!(answering.exists() && young.exists() && owned.exists() && another.exists());
+    }
 }
