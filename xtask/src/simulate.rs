@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: the simulator's own program, in the profile its tests use.
+//! `cargo xtask simulate`: the simulator's own program, in the profile and with the features that its tests use.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -10,22 +10,32 @@ use crate::step::Outcome;
 
 /// Runs the simulator and gives its exit code back.
 pub(crate) fn simulate(context: &Context, arguments: &[OsString]) -> Result<ExitCode> {
-    let mutants = arguments.iter().any(|argument| argument == "--mutants");
-    let features: &[&str] = if mutants { &["mutants"] } else { &[] };
-    let code = status(simulator(context, features).args(arguments))?.code();
+    let code = status(simulator(context).args(arguments))?.code();
     let code = code.and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Runs this many seeds; one that fails fails the step.
-pub(crate) fn soak(context: &Context, seeds: u32) -> Result<Outcome> {
-    succeed(simulator(context, &[]).args(["--seeds", &seeds.to_string()]))?;
+pub(crate) fn seeds(context: &Context, seeds: u32) -> Result<Outcome> {
+    succeed(simulator(context).args(["--seeds", &seeds.to_string()]))?;
     Ok(Outcome::Passed(format!("{seeds} seeds")))
 }
 
-fn simulator(context: &Context, features: &[&str]) -> Command {
+/// Goes through all courses of some small fleets, in the long form.
+pub(crate) fn exhaustive(context: &Context) -> Result<Outcome> {
+    succeed(simulator(context).args(["--exhaustive", "full"]))?;
+    Ok(Outcome::PASSED)
+}
+
+/// Deliberate bugs can be switched on in this build, and are off unless asked for.
+fn simulator(context: &Context) -> Command {
     let mut run = context.cargo_locked("run");
-    run.args(["--quiet", "--package=harmony-simulator", "--profile=simulator"]);
-    run.args(["--features", &features.join(","), "--"]);
+    run.args([
+        "--quiet",
+        "--package=harmony-simulator",
+        "--profile=simulator",
+        "--features=mutants",
+        "--",
+    ]);
     run
 }

@@ -72,6 +72,11 @@ pub(crate) const TEST: &[Step] = &[
         run: |context| count_and_run(context, &SIMULATOR),
     },
     Step {
+        name: "seeds",
+        purpose: "random seeds of the simulator",
+        run: |context| simulate::seeds(context, SEEDS),
+    },
+    Step {
         name: "fuzz",
         purpose: "mutated bytes where bytes of others come in",
         run: |context| count_and_run(context, &FUZZ),
@@ -83,15 +88,23 @@ pub(crate) const TEST: &[Step] = &[
     },
 ];
 
-/// Seeds of the long simulation: some minutes on two cores.
+/// Seeds that every change is tried with: less than a minute on two cores.
+const SEEDS: u32 = 2_000;
+
+/// Seeds of the long simulation: half an hour on two cores.
 const SOAK_SEEDS: u32 = 100_000;
 
 /// The long forms of the tests.
 pub(crate) const SOAK: &[Step] = &[
     Step {
-        name: "simulator",
-        purpose: "many seeds",
-        run: |context| simulate::soak(context, SOAK_SEEDS),
+        name: "seeds",
+        purpose: "very many random seeds of the simulator",
+        run: |context| simulate::seeds(context, SOAK_SEEDS),
+    },
+    Step {
+        name: "exhaustive",
+        purpose: "all courses of small fleets",
+        run: simulate::exhaustive,
     },
     Step {
         name: "fuzz",
@@ -120,7 +133,13 @@ const UNIT: Suite = Suite::new(&[
     "--tests",
 ]);
 const DOCTESTS: Suite = Suite::new(&["--workspace", "--doc"]).may_be_empty();
-const SIMULATOR: Suite = Suite::new(&["--package=harmony-simulator", "--profile=simulator", "--lib", "--tests"]);
+const SIMULATOR: Suite = Suite::new(&[
+    "--package=harmony-simulator",
+    "--features=mutants",
+    "--profile=simulator",
+    "--lib",
+    "--tests",
+]);
 const FUZZ: Suite = Suite::new(&["--package=harmony-fuzz", "--lib", "--bins", "--tests"]);
 const FUZZ_LONG: Suite = Suite::new(&["--package=harmony-fuzz", "--profile=simulator", "--tests"]).long();
 const PROCESSES: Suite = Suite::new(&["--package=harmony", "--release", "--bins", "--tests"]);
