@@ -158,6 +158,9 @@ fn clippy(context: &Context) -> Result<Outcome> {
     }
     let mut clippy = context.cargo_locked("clippy");
     succeed(clippy.args(["--workspace", "--all-targets", "--", "--deny=warnings"]))?;
+    let mut mutants = context.cargo_locked("clippy");
+    mutants.args(["--package=harmony-simulator", "--features=mutants", "--all-targets"]);
+    succeed(mutants.args(["--", "--deny=warnings"]))?;
     Ok(Outcome::PASSED)
 }
 

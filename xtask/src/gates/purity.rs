@@ -1,4 +1,5 @@
-//! The protocol crate decides and never acts, so that a simulator can drive it on virtual time.
+//! The protocol crate decides and never acts, so that a simulator can drive it on virtual time; and no ordinary build has
+//! the simulator's deliberate bugs in it.
 
 use anyhow::Result;
 
@@ -11,7 +12,10 @@ const ACTORS: &[&str] = &[
     "mio", "nix", "reqwest", "rustix", "rustls", "socket2", "tokio", "zeromq",
 ];
 
-/// No such crate is in the protocol crate's normal dependencies, at any depth.
+/// The feature that compiles deliberate bugs in.
+const MUTANTS: &str = "mutants";
+
+/// No actor is in the protocol crate's normal dependencies, at any depth, and no crate has mutants unless asked for.
 pub(crate) fn purity(context: &Context) -> Result<Outcome> {
     let mut tree = context.cargo_locked("tree");
     tree.args([
@@ -21,12 +25,22 @@ pub(crate) fn purity(context: &Context) -> Result<Outcome> {
         "--format={p}",
     ]);
     none_of("harmony-protocol depends on", &actors(&output(&mut tree)?))?;
+    let mut tree = context.cargo_locked("tree");
+    tree.args(["--workspace", "--prefix=none", "--format={p}|{f}"]);
+    none_of("deliberate bugs are built into", &mutated(&output(&mut tree)?))?;
     Ok(Outcome::PASSED)
 }
 
 fn actors(tree: &str) -> Vec<String> {
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     names.filter(|name| ACTORS.contains(name)).map(str::to_owned).collect()
+}
+
+/// The crates with the feature, of lines that name a package and its features.
+fn mutated(tree: &str) -> Vec<String> {
+    let packages = tree.lines().filter_map(|line| line.split_once('|'));
+    let with = packages.filter(|(_, features)| features.split([',', ' ']).any(|feature| feature == MUTANTS));
+    with.map(|(package, _)| package.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -40,5 +54,11 @@ mod tests {
             ["tokio"]
         );
         assert!(actors("tokio-util v0.7.20\n").is_empty());
+    }
+
+    #[test]
+    fn mutants_are_seen_among_other_features() {
+        let tree = "a v1 (/a)|std\nb v1 (/b)|mutants,std\nc v1 (/c)|\nb v1 (/b)|mutants (*)\n";
+        assert_eq!(mutated(tree), ["b v1 (/b)", "b v1 (/b)"]);
     }
 }
