@@ -225,7 +225,8 @@ impl Commit {
     /// The next effect whose records are durable.
     pub(crate) fn poll_effect(&mut self) -> Option<Effect> {
         let (sequence, effect) = self.effects.front()?;
-        let early = matches!(effect, Effect::Delta(_)) && mutant::on(Mutant::ReportBeforeFsync);
+        let report = matches!(effect, Effect::Delta(_) | Effect::Totals(_));
+        let early = report && mutant::on(Mutant::ReportBeforeFsync);
         if *sequence > self.synced && !early {
             return None;
         }

@@ -180,6 +180,11 @@ impl Belief {
         self.settled.last().copied()
     }
 
+    /// Numbers that it was told are settled.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.len() as u64
+    }
+
     /// Numbers that are at workers, for all it knows.
     pub(super) fn in_flight(&self) -> u64 {
         self.flights.values().filter(|flight| flight.free.is_none()).count() as u64

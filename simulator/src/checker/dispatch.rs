@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harmony_protocol::ids::{BatchUid, Epoch};
-use harmony_protocol::wire::{Message, Refused, Span, Start, Tasks as TasksMessage};
+use harmony_protocol::wire::{Message, Refused, Span, Start, StateBody, Tasks as TasksMessage};
 
 use super::belief::Belief;
 use super::clocks::shortest;
@@ -35,6 +35,8 @@ struct Client {
     /// The collector knew another ventilator when it was asked.
     takeover: bool,
     locating: Option<Locating>,
+    /// The collector has just said all that is settled.
+    restated: bool,
     /// Numbers that were sent to run alone, and on which link. On a new link nothing says that one runs alone.
     alone: BTreeMap<u64, ConnectionId>,
 }
@@ -70,6 +72,7 @@ impl Dispatch {
                 }
             }
             Observation::Progress { party, numbers } => {
+                self.check_restated(seen, party, numbers.settled);
                 let least = self.clients.get(&party).map_or(0, |client| client.belief.in_flight());
                 // It may count more for a moment: what it just sent on a link that it has given up.
                 assert!(
@@ -101,6 +104,24 @@ impl Dispatch {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+impl Dispatch {
+    /// The first total after a STATE is that of the STATE, whatever was believed before.
+    fn check_restated(&mut self, seen: &Seen<'_>, party: PartyId, settled: u64) {
+        let Some(client) = self.clients.get_mut(&party) else {
+            return;
+        };
+        if std::mem::take(&mut client.restated) {
+            let told = client.belief.settled();
+            assert_eq!(
+                settled,
+                told,
+                "rule 4: settled at {} after a STATE, and by that STATE",
+                seen.scene.name(party)
+            );
         }
     }
 }
@@ -140,6 +161,9 @@ impl Client {
             && let Some(last) = heard.answered_epoch
         {
             self.takeover |= self.claimed == 0 && last > 0;
+        }
+        if let Message::State(state) = carried.message {
+            self.restated = state.last && matches!(state.body, StateBody::Collector(_)) && self.belief.is_ready();
         }
         if !was_ready && self.belief.is_ready() {
             if std::mem::take(&mut self.takeover) {
