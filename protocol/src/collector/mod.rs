@@ -5,31 +5,32 @@
 
 mod allowance;
 mod batch;
+mod clients;
 mod commit;
+mod judging;
 mod opening;
+mod output;
 mod record;
 mod release;
+mod reports;
 mod state;
 mod unloading;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use bytes::Bytes;
-
+pub use output::{Opened, Output};
 pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
 pub use state::{BatchState, CheckpointError};
 
 use self::allowance::Allowances;
 use self::batch::Batch;
 use self::commit::Effect;
-use crate::ids::{Alias, BatchUid, Epoch, LinkId, LogId};
-use crate::limits::{CHECKPOINT_BYTES, COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS, HELD_MOST};
+use crate::ids::{Alias, BatchUid, Epoch, LinkId};
+use crate::limits::{CHECKPOINT_BYTES, COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS};
 use crate::mutant::{self, Mutant};
-use crate::session::{Identity, LinkOutput, Received, Sessions};
-use crate::wire::{
-    ByeCode, Cancel, Counts, End, Frames, Loss, Lost, Message, Ping, Refused, RefusedCode, Results, Start,
-};
+use crate::session::{Identity, Received, Sessions};
+use crate::wire::{ByeCode, Counts, Frames, Message, Ping, Refused, RefusedCode, Results, Start};
 
 /// What a collector is told at its start.
 #[derive(Clone, Debug)]
@@ -54,84 +55,6 @@ impl Config {
             clock,
         }
     }
-}
-
-/// What the driver is to do.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// Something on a link.
-    Link(LinkOutput),
-    /// Open the log of a batch, or make it; answer with [`Collector::handle_opened`].
-    Open {
-        /// The batch.
-        uid: BatchUid,
-        /// Whether to make a log if there is none.
-        create: bool,
-    },
-    /// Append one record. If the disk is full, answer with [`Collector::handle_disk_full`].
-    Append {
-        /// The batch.
-        uid: BatchUid,
-        /// Counts records since the log was opened, from 1.
-        sequence: u64,
-        /// The bytes, to be written one after the other.
-        pieces: Vec<Bytes>,
-        /// Which entries settle which numbers.
-        settled: Vec<Settled>,
-    },
-    /// Make everything up to this record durable, then answer with [`Collector::handle_synced`].
-    Sync {
-        /// The batch.
-        uid: BatchUid,
-        /// The newest record.
-        sequence: u64,
-    },
-    /// Close the log of a batch: nobody asked for it for a while. All of it is durable. [`Output::Open`] may follow later.
-    Close {
-        /// The batch.
-        uid: BatchUid,
-    },
-    /// Keep this state as of this record, once that is durable. May be dropped.
-    Checkpoint {
-        /// The batch.
-        uid: BatchUid,
-        /// The record.
-        sequence: u64,
-        /// The state.
-        state: Vec<u8>,
-    },
-    /// Read all records back and check them, then answer with [`Collector::handle_read_back`].
-    ReadBack {
-        /// The batch.
-        uid: BatchUid,
-    },
-    /// Compare a duplicate with what is recorded, then answer with [`Collector::handle_compared`].
-    Compare {
-        /// The batch.
-        uid: BatchUid,
-        /// The number.
-        number: u64,
-        /// The bytes of the duplicate.
-        output: Bytes,
-    },
-}
-
-/// The answer to [`Output::Open`].
-#[derive(Clone, Debug)]
-pub enum Opened {
-    /// The log is open.
-    Batch {
-        /// Its state after replay.
-        state: Box<BatchState>,
-        /// Its identity.
-        log_id: LogId,
-    },
-    /// There is no such log, and none was to be made.
-    Absent,
-    /// There is no room on the disk to open it: it is asked for again after a pause.
-    NoRoom,
-    /// It cannot be opened.
-    Failed(String),
 }
 
 /// What waits for a log to open.
@@ -322,98 +245,6 @@ impl Collector {
                 sequence,
                 state: batch.state.checkpoint(),
             });
-        }
-    }
-
-    /// The batch that a message of a ventilator is about, if its epoch is the last one.
-    fn client_batch(&mut self, link: LinkId, alias: Alias, epoch: Epoch) -> Option<&mut Batch> {
-        let Some(Use::Client(uid)) = self.uses.get(&link).and_then(|uses| uses.get(&alias)) else {
-            self.dropped.unknown_alias += 1;
-            self.refuse(link, alias, RefusedCode::NotStarted, 0, "this alias is not started");
-            return None;
-        };
-        let uid = *uid;
-        let Some(Slot::Open(batch)) = self.slots.get(&uid) else {
-            return None;
-        };
-        let known = batch.state.epoch();
-        let stale = epoch != known || !batch.clients.contains_key(&link);
-        if stale && !mutant::on(Mutant::StaleEpochAtCollector) {
-            self.dropped.stale_epoch += 1;
-            self.refuse(link, alias, RefusedCode::Fenced, known, "another ventilator took over");
-            return None;
-        }
-        match self.slots.get_mut(&uid) {
-            Some(Slot::Open(batch)) => Some(batch),
-            _ => None,
-        }
-    }
-
-    fn take_end(&mut self, now: Instant, link: LinkId, alias: Alias, end: &End) {
-        let Some(batch) = self.client_batch(link, alias, end.epoch) else {
-            return;
-        };
-        if let Some(known) = batch.state.completions().filter(|known| *known != end.completions) {
-            let (epoch, reason) = (
-                batch.state.epoch(),
-                format!("this batch has {known} tasks, not {}", end.completions),
-            );
-            return self.refuse(link, alias, RefusedCode::Mismatch, epoch, &reason);
-        }
-        if let Some(done) = batch.state.ended().cloned() {
-            return batch.commit.defer(Effect::Send {
-                link,
-                alias,
-                message: Message::Done(done),
-            });
-        }
-        batch.take_end(now, end.completions);
-        if !batch.state.is_settled() || batch.reading_back {
-            let missing = batch.missing(now);
-            batch.commit.defer(Effect::Send {
-                link,
-                alias,
-                message: Message::Missing(missing),
-            });
-        }
-    }
-
-    fn take_lost(&mut self, now: Instant, link: LinkId, alias: Alias, lost: Lost) {
-        if let Loss::Death { held, .. } = &lost.loss {
-            let most = HELD_MOST;
-            let sum = held
-                .iter()
-                .try_fold(0_u64, |sum, h| sum.checked_add(h.last - h.first + 1));
-            if sum.is_none_or(|sum| sum > most) {
-                return self
-                    .sessions
-                    .refuse(link, &format!("a worker holds at most {most} tasks, LOST names more"));
-            }
-        }
-        let (anchor, micros) = self.config.clock;
-        let elapsed = now.saturating_duration_since(anchor).as_micros();
-        let wall = micros.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
-        if let Some(batch) = self.client_batch(link, alias, lost.epoch) {
-            batch.take_loss(now, wall, &lost);
-            batch.commit.defer(Effect::Send {
-                link,
-                alias,
-                message: Message::Lost(lost),
-            });
-        }
-    }
-
-    fn take_cancel(&mut self, now: Instant, link: LinkId, alias: Alias, cancel: Cancel) {
-        let Some(batch) = self.client_batch(link, alias, cancel.epoch) else {
-            return;
-        };
-        match batch.state.ended().cloned() {
-            Some(done) => batch.commit.defer(Effect::Send {
-                link,
-                alias,
-                message: Message::Done(done),
-            }),
-            None => batch.cancel(now, cancel.reason),
         }
     }
 

@@ -1,0 +1,85 @@
+//! What the collector asks of its driver, and the answers.
+
+use bytes::Bytes;
+
+use super::{BatchState, Settled};
+use crate::ids::{BatchUid, LogId};
+use crate::session::LinkOutput;
+
+/// What the driver is to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Something on a link.
+    Link(LinkOutput),
+    /// Open the log of a batch, or make it; answer with [`Collector::handle_opened`].
+    Open {
+        /// The batch.
+        uid: BatchUid,
+        /// Whether to make a log if there is none.
+        create: bool,
+    },
+    /// Append one record. If the disk is full, answer with [`Collector::handle_disk_full`].
+    Append {
+        /// The batch.
+        uid: BatchUid,
+        /// Counts records since the log was opened, from 1.
+        sequence: u64,
+        /// The bytes, to be written one after the other.
+        pieces: Vec<Bytes>,
+        /// Which entries settle which numbers.
+        settled: Vec<Settled>,
+    },
+    /// Make everything up to this record durable, then answer with [`Collector::handle_synced`].
+    Sync {
+        /// The batch.
+        uid: BatchUid,
+        /// The newest record.
+        sequence: u64,
+    },
+    /// Close the log of a batch: nobody asked for it for a while. All of it is durable. [`Output::Open`] may follow later.
+    Close {
+        /// The batch.
+        uid: BatchUid,
+    },
+    /// Keep this state as of this record, once that is durable. May be dropped.
+    Checkpoint {
+        /// The batch.
+        uid: BatchUid,
+        /// The record.
+        sequence: u64,
+        /// The state.
+        state: Vec<u8>,
+    },
+    /// Read all records back and check them, then answer with [`Collector::handle_read_back`].
+    ReadBack {
+        /// The batch.
+        uid: BatchUid,
+    },
+    /// Compare a duplicate with what is recorded, then answer with [`Collector::handle_compared`].
+    Compare {
+        /// The batch.
+        uid: BatchUid,
+        /// The number.
+        number: u64,
+        /// The bytes of the duplicate.
+        output: Bytes,
+    },
+}
+
+/// The answer to [`Output::Open`].
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// The log is open.
+    Batch {
+        /// Its state after replay.
+        state: Box<BatchState>,
+        /// Its identity.
+        log_id: LogId,
+    },
+    /// There is no such log, and none was to be made.
+    Absent,
+    /// There is no room on the disk to open it: it is asked for again after a pause.
+    NoRoom,
+    /// It cannot be opened.
+    Failed(String),
+}
