@@ -75,6 +75,16 @@ const SKEW_MOST: u32 = 50_000;
 /// The highest likelihood that a process dies before one of its actions.
 const CRASH_MOST: f64 = 1e-3;
 
+/// The longest usual delay of a message: there and back takes far less than the time after which a link counts as dead.
+pub(crate) const LATENCY_MOST: Duration = Duration::from_millis(400);
+
+/// Messages one after the other from the start of a worker to its first task: two HELLOs, START, STATE, WANT, CREDIT,
+/// TASKS, and what is lost and said again meanwhile.
+const TRIPS_AFTER_RESTART: u32 = 12;
+
+/// Messages one after the other for a number that runs alone: TASKS, the announcement, PONG, RESULTS, REPORT, CREDIT.
+const TRIPS_ALONE: u32 = 8;
+
 impl Settings {
     /// One batch on one worker, a fast network, and nothing that goes wrong.
     pub fn calm(completions: u64) -> Self {
@@ -214,6 +224,12 @@ impl Settings {
         (work / slots.max(1) + talk).clamp(100 * MILLI, 10 * SECOND)
     }
 
+    /// The mean time of a message on the longest way.
+    fn longest_trip(&self) -> Duration {
+        let usual = self.latency.mul_f64(self.spread).min(LATENCY_MOST.max(self.latency));
+        usual.mul_f64(1.0 + 30.0 * f64::from(self.slow) / 1000.0)
+    }
+
     /// How long the batches may take when nothing goes wrong any more: time to find out what is broken, to let go of
     /// what is lost, and to do all that is left.
     ///
@@ -222,14 +238,17 @@ impl Settings {
     /// is given up after [`GONE_AFTER`], the longest of all such times.
     ///
     /// The work is that of one slot, twice: the fleet may be one worker, and whatever is in flight may run again. Each
-    /// death by a poisonous number costs a restart and the time until the new process is found and has credit.
+    /// death by a poisonous number costs a restart and the time until the new process is found and has credit; and what
+    /// was near such deaths runs alone, each number with messages there and back before the next one may leave.
     pub fn patience(&self) -> Duration {
+        let trip = self.longest_trip();
         let batches = self.batches.iter().map(|tasks| {
-            let poison = (0..tasks.completions)
-                .filter(|number| tasks.nature(*number) == Nature::Poison)
-                .count();
-            let deaths = u32::try_from(poison).unwrap_or(u32::MAX) * (tasks.backoff_limit + 1 + DEATHS_BEFORE_ALONE);
-            2 * tasks.work() + deaths * (RESTART_HEALED + REDIAL_MOST)
+            let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+            let poison = (0..tasks.completions).filter(|number| tasks.nature(*number) == Nature::Poison);
+            let deaths = number(poison.count() as u64) * (tasks.backoff_limit + 1 + DEATHS_BEFORE_ALONE);
+            let lone = if deaths > 0 { number(tasks.completions) } else { 0 };
+            let restarts = deaths * (RESTART_HEALED + REDIAL_MOST + TRIPS_AFTER_RESTART * trip);
+            2 * tasks.work() + restarts + lone * TRIPS_ALONE * trip
         });
         2 * (DEAD_AFTER + REDIAL_MOST + GONE_AFTER) + batches.sum::<Duration>()
     }

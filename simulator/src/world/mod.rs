@@ -27,7 +27,7 @@ use crate::faults::Fault;
 use crate::host::Input;
 use crate::network::{ConnectionId, Network, PartyId, Side};
 use crate::observation::{Exit, Observation, Packet, Role, Verdict};
-use crate::settings::Settings;
+use crate::settings::{LATENCY_MOST, Settings};
 use crate::trace::Trace;
 use crate::ventilator::VentilatorHost;
 use crate::worker::WorkerHost;
@@ -154,9 +154,6 @@ const COLLECTOR_PLACE: Place = 0;
 const VENTILATORS_PLACE: Place = 1;
 /// See [`COLLECTOR_PLACE`].
 const WORKERS_PLACE: Place = 1_000;
-
-/// The longest usual delay of a message: there and back takes far less than the time after which a link counts as dead.
-const LATENCY_MOST: Duration = Duration::from_millis(400);
 
 /// How far apart the clocks of two processes begin at most: machines must not compare what they show.
 const CLOCKS_APART: Duration = Duration::from_hours(24);
