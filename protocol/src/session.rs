@@ -1,6 +1,6 @@
 //! What all three machines share: greeting, heartbeats and goodbyes on every link.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::ids::{Alias, LinkId, ProcessId};
@@ -92,6 +92,8 @@ impl Session {
 pub(crate) struct Sessions {
     identity: Identity,
     links: BTreeMap<LinkId, Session>,
+    /// Links that are closing, until the machine has asked.
+    given_up: BTreeSet<LinkId>,
     out: VecDeque<LinkOutput>,
     stepped: Option<Instant>,
     /// When the links are to be looked after next.
@@ -106,6 +108,7 @@ impl Sessions {
         Self {
             identity,
             links: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             out: VecDeque::new(),
             stepped: None,
             beat: None,
@@ -166,6 +169,7 @@ impl Sessions {
             Ok((_, Message::Bye(_))) => {
                 session.said_bye = true;
                 session.closing = true;
+                self.given_up.insert(link);
                 self.out.push_back(LinkOutput::Close { link });
                 Received::Nothing
             }
@@ -224,6 +228,7 @@ impl Sessions {
             );
             if let Some(session) = self.links.get_mut(&link) {
                 session.closing = true;
+                self.given_up.insert(link);
             }
         }
         self.out.push_back(LinkOutput::Close { link });
@@ -239,9 +244,18 @@ impl Sessions {
 
     /// Forgets a link that is gone. Returns who was there, and whether it said BYE.
     pub(crate) fn closed(&mut self, link: LinkId) -> Option<(Option<Hello>, bool)> {
+        self.given_up.remove(&link);
         self.links
             .remove(&link)
             .map(|session| (session.hello, session.said_bye))
+    }
+
+    /// The next link that is closing, and whether the peer said BYE: the driver reports it closed later, but nothing is sent
+    /// on it any more. Each is told once.
+    pub(crate) fn poll_given_up(&mut self) -> Option<(LinkId, bool)> {
+        let link = self.given_up.pop_first()?;
+        let said_bye = self.links.get(&link).is_some_and(|session| session.said_bye);
+        Some((link, said_bye))
     }
 
     /// Sends a message, if the peer has greeted and the link still stands.
@@ -295,6 +309,7 @@ impl Sessions {
         }
         self.beat = Some(beat);
         for link in dead {
+            self.given_up.insert(link);
             self.out.push_back(LinkOutput::Cut { link });
         }
         for link in due {

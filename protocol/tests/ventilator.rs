@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LinkId, LogId, ProcessId};
-use harmony_protocol::limits::END_AGAIN;
+use harmony_protocol::limits::{DEAD_AFTER, END_AGAIN};
 use harmony_protocol::ventilator::{Config, Output, Payloads, Ventilator};
 use harmony_protocol::wire::{
-    CollectorState, Credit, Executor, Held, Hello, Message, Missing, Policy, Pong, Refused, RefusedCode, Role, State,
-    StateBody, Work, WorkerState, decode, encode,
+    CollectorState, Counts, Credit, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong, Refused,
+    RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
 };
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
@@ -157,13 +157,18 @@ impl Stage {
 
     /// Lets time pass in which both links stay alive.
     fn wait(&mut self, time: Duration) -> Vec<Message> {
+        self.wait_on(time, &[self.collector.0, self.worker.0])
+    }
+
+    /// Lets time pass in which these links stay alive.
+    fn wait_on(&mut self, time: Duration, alive: &[LinkId]) -> Vec<Message> {
         let end = self.now + time;
         let mut said = Vec::new();
         while self.now < end {
             self.now += Duration::from_millis(500);
-            for (link, _) in [self.collector, self.worker] {
+            for link in alive {
                 self.machine
-                    .handle_message(self.now, link, &encode(0, &Message::Pong(Pong { nonce: 0 })));
+                    .handle_message(self.now, *link, &encode(0, &Message::Pong(Pong { nonce: 0 })));
             }
             self.machine.handle_timeout(self.now);
             said.extend(self.step());
@@ -190,7 +195,11 @@ fn collector_state() -> Message {
 }
 
 fn worker_state() -> Message {
-    let body = StateBody::Worker(WorkerState { held: Vec::new() });
+    worker_holds(Vec::new())
+}
+
+fn worker_holds(held: Vec<Holding>) -> Message {
+    let body = StateBody::Worker(WorkerState { held });
     Message::State(Box::new(State { last: true, body }))
 }
 
@@ -213,6 +222,23 @@ fn missing(spans: &[(u64, u64)]) -> Message {
         spans: spans.to_vec(),
         more: false,
     })
+}
+
+/// The collector asks for the second attempt of the task.
+fn second_attempt(delay: Duration) -> Message {
+    let retry = Retry {
+        number: 0,
+        attempt: 2,
+        delay_millis: u64::try_from(delay.as_millis()).expect("some seconds"),
+    };
+    Message::Report(Box::new(Report {
+        succeeded: Vec::new(),
+        failed: Vec::new(),
+        counts: Counts::default(),
+        lowest_missing: 0,
+        retries: vec![retry],
+        health: Health::Ok,
+    }))
 }
 
 fn held(said: &[Message]) -> Option<&Held> {
@@ -305,4 +331,37 @@ fn while_the_collector_is_silent_nothing_goes_out_a_second_time() {
         let said = stage.step();
         assert_eq!(tasks(&said), usize::from(!silent), "{said:?}");
     }
+}
+
+#[test]
+fn nothing_goes_out_on_a_link_that_was_given_up() {
+    let mut stage = Stage::with_a_task_in_flight();
+    // The next attempt is due at the moment in which the worker has been silent for too long.
+    stage.collector_answers(&second_attempt(DEAD_AFTER));
+    stage.wait_on(DEAD_AFTER, &[stage.collector.0]);
+    let progress = stage.machine.progress();
+    assert_eq!(
+        (progress.dispatched, progress.in_flight, progress.left),
+        (1, 0, 1),
+        "{progress:?}"
+    );
+}
+
+#[test]
+fn an_older_attempt_found_at_a_worker_does_not_replace_the_one_that_was_lost() {
+    let mut stage = Stage::with_a_task_in_flight();
+    stage.collector_answers(&second_attempt(Duration::ZERO));
+    assert_eq!(tasks(&stage.step()), 1);
+    // The same worker has a newer link, and never got the second attempt.
+    stage.machine.handle_worker(stage.now, "other", "other");
+    stage.greet();
+    let first = Holding {
+        first: 0,
+        last: 0,
+        attempt: 1,
+    };
+    stage.worker_answers(&worker_holds(vec![first]));
+    stage.wait(Duration::from_secs(1));
+    let progress = stage.machine.progress();
+    assert_eq!((progress.in_flight, progress.left), (0, 1), "{progress:?}");
 }

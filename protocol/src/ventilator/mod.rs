@@ -288,6 +288,11 @@ impl Ventilator {
         self.step(now);
         let said_bye = self.sessions.closed(link).is_some_and(|(_, said_bye)| said_bye);
         self.dialler.closed(now, link);
+        self.lose(now, link, said_bye);
+    }
+
+    /// Nothing is sent on a link any more, and nothing that comes in on it counts.
+    fn lose(&mut self, now: Instant, link: LinkId, said_bye: bool) {
         if self.collector.link == Some(link) {
             self.collector.lost();
         }
@@ -360,6 +365,9 @@ impl Ventilator {
 
     /// Everything that happens by time alone.
     fn advance(&mut self, now: Instant) {
+        while let Some((link, said_bye)) = self.sessions.poll_given_up() {
+            self.lose(now, link, said_bye);
+        }
         while !self.over
             && let Some((link, endpoint)) = self.dialler.poll_dial(now)
         {

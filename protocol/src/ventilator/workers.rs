@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::fleet::{Member, Stage};
 use super::work::Todo;
 use super::{Event, Flight, Ventilator};
-use crate::ids::{Alias, LinkId};
+use crate::ids::{Alias, Attempt, LinkId};
 use crate::limits::{HELD_MOST, UNBOUND_AFTER};
 use crate::mutant::{self, Mutant};
 use crate::spans::SpanMap;
@@ -127,7 +127,7 @@ impl Ventilator {
                 member.listed.insert((holding.first, holding.last), ());
             }
             for number in holding.first..=holding.last.min(completions - 1) {
-                let wanted_higher = self.work.has(number, holding.attempt.saturating_add(1));
+                let wanted_higher = self.is_wanted_above(number, holding.attempt);
                 let standing = |flight: Flight| self.fleet.members.contains_key(&flight.link);
                 let elsewhere = self.in_flight.value(number).is_some_and(standing);
                 if self.settled.contains(number) || wanted_higher || elsewhere {
@@ -154,6 +154,13 @@ impl Ventilator {
                 }
             }
         }
+    }
+
+    /// Whether a higher attempt of a number is to be sent, or will be once it is clear what became of its worker.
+    fn is_wanted_above(&self, number: u64, attempt: Attempt) -> bool {
+        let flying = self.in_flight.value(number).map(|flight| flight.attempt);
+        let held_back = self.losses.held_back.get(&number).copied();
+        self.work.has(number, attempt.saturating_add(1)) || flying.max(held_back) > Some(attempt)
     }
 
     pub(super) fn take_return(&mut self, link: LinkId, returned: &Return) {

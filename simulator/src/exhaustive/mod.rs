@@ -73,7 +73,7 @@ pub const VICTIMS: [Victim; 4] = [Victim::Worker, Victim::Collector, Victim::Ven
 pub enum Plant {
     /// Records are said to be durable before they are.
     AcksBeforeSync,
-    /// The ventilator is not told when a link is gone, so that it sends nothing again.
+    /// The ventilator is not told when a link is gone, so that it dials nobody again.
     DeafVentilator,
 }
 
