@@ -3,28 +3,29 @@
 use std::time::{Duration, Instant};
 
 /// Parts of a rate of 1.
-pub(super) const RATE: u32 = 1_000_000;
+pub const RATE: u32 = 1_000_000;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub struct Clock {
     began: Instant,
     /// How much it counts while the world counts [`RATE`].
     rate: u32,
 }
 
 impl Clock {
-    pub(super) fn new(began: Instant, rate: u32) -> Self {
+    /// Shows `began` at the beginning of the world.
+    pub fn new(began: Instant, rate: u32) -> Self {
         Self { began, rate }
     }
 
     /// What it shows at a time of the world.
-    pub(super) fn shows(&self, at: Duration) -> Instant {
+    pub fn shows(&self, at: Duration) -> Instant {
         self.began + scaled(at, self.rate, RATE, 0)
     }
 
     /// The first time of the world at which it shows this.
-    pub(super) fn time_of(&self, shown: Instant) -> Duration {
+    pub fn time_of(&self, shown: Instant) -> Duration {
         scaled(
             shown.saturating_duration_since(self.began),
             RATE,

@@ -16,6 +16,7 @@
 
 pub mod broken;
 pub mod checker;
+pub mod clock;
 pub mod collector;
 pub mod command;
 pub mod dice;

@@ -7,6 +7,7 @@ use harmony_log::Recovery;
 use harmony_protocol::ids::{Alias, Attempt, BatchUid, Epoch, ProcessId};
 use harmony_protocol::wire::{Done, Frames, Message};
 
+use crate::clock::Clock;
 use crate::faults::Fault;
 use crate::network::{ConnectionId, PartyId};
 
@@ -106,6 +107,8 @@ pub enum Observation<'a> {
         name: &'a str,
         /// Which process.
         process: ProcessId,
+        /// What it measures time by.
+        clock: Clock,
     },
     /// A process is no more, and with it all that it ran and knew.
     Ended {

@@ -1,20 +1,25 @@
 //! What one ventilator process can know of its numbers, from what it was told and what it has sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{Alias, Attempt, Epoch};
 use harmony_protocol::wire::{
     CollectorState, Held, Message, Missing, Ping, Refused, RefusedCode, Report, Retry, Span, StateBody, WorkerState,
 };
 
-use super::clocks::shortest;
 use super::coverage::Branch;
 use crate::network::ConnectionId;
 use crate::observation::Carried;
 
 /// Without a link to its collector for this long, the numbers of a worker go elsewhere.
 const UNBOUND_AFTER: Duration = Duration::from_secs(10);
+
+/// What was on a link that closed is in flight for this long at most, so that a REPORT can settle it.
+const RETURN_WAIT: Duration = Duration::from_millis(20);
+
+/// A process that was not scheduled for longer than this cannot judge the time before.
+const STEP_GAP: Duration = Duration::from_secs(1);
 
 /// Why a number may leave again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +62,12 @@ pub(super) enum Forbidden {
     InFlight(ConnectionId, Attempt),
     /// It was sent before, and the collector is silent.
     Silent,
+    /// The delay of its next attempt is not over.
+    #[allow(dead_code)] // shown in the message
+    Early(Duration),
+    /// The collector asked for a higher attempt.
+    #[allow(dead_code)] // shown in the message
+    Outdated(Attempt),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +75,38 @@ struct Flight {
     connection: ConnectionId,
     attempt: Attempt,
     free: Option<Cause>,
+    /// Until then it may count as in flight, though it is free.
+    lingers: Option<Instant>,
+}
+
+impl Forbidden {
+    /// What it breaks.
+    pub(super) fn rule(self) -> &'static str {
+        match self {
+            Self::Settled | Self::InFlight(..) => "I10",
+            Self::Silent => "rule 10",
+            Self::Early(_) | Self::Outdated(_) => "rule 13",
+        }
+    }
+}
+
+impl Flight {
+    fn new(connection: ConnectionId, attempt: Attempt) -> Self {
+        Self {
+            connection,
+            attempt,
+            free: None,
+            lingers: None,
+        }
+    }
+
+    fn is_at_a_worker(&self) -> bool {
+        self.free.is_none()
+    }
+
+    fn counts_at(&self, now: Instant) -> bool {
+        self.is_at_a_worker() || self.lingers.is_some_and(|until| now < until)
+    }
 }
 
 #[derive(Debug)]
@@ -86,8 +129,8 @@ struct Collector {
     epoch: Epoch,
     settled: BTreeSet<u64>,
     retries: Vec<Retry>,
-    /// When its STATE was complete.
-    ready: Option<Duration>,
+    /// When its STATE was complete; later by the time in which this process was not scheduled.
+    ready: Option<Instant>,
 }
 
 /// What followed from a message.
@@ -108,8 +151,13 @@ pub(super) struct Belief {
     members: BTreeMap<ConnectionId, Member>,
     settled: BTreeSet<u64>,
     flights: BTreeMap<u64, Flight>,
+    /// Numbers that were sent, by this process or by another one.
     sent: BTreeSet<u64>,
     retries: BTreeMap<u64, Attempt>,
+    /// Attempts that must not leave before this time.
+    waiting: BTreeMap<u64, (Attempt, Instant)>,
+    stepped: Option<Instant>,
+    links: BTreeSet<ConnectionId>,
 }
 
 fn numbers(spans: &[Span]) -> impl Iterator<Item = u64> {
@@ -117,6 +165,17 @@ fn numbers(spans: &[Span]) -> impl Iterator<Item = u64> {
 }
 
 impl Belief {
+    /// This process runs now. Returns for how long it did not, if that was too long to judge others by. Without links it
+    /// has nothing to do for longer than that.
+    pub(super) fn step(&mut self, now: Instant) -> Option<Duration> {
+        let before = self.stepped.replace(now)?;
+        let gap = Some(now - before).filter(|gap| *gap > STEP_GAP && !self.links.is_empty())?;
+        if let Some(ready) = self.collector.as_mut().and_then(|collector| collector.ready.as_mut()) {
+            *ready += gap;
+        }
+        Some(gap)
+    }
+
     pub(super) fn open_collector(&mut self, connection: ConnectionId, alias: Alias, epoch: Epoch) {
         self.collector = Some(Collector {
             connection,
@@ -141,16 +200,23 @@ impl Belief {
         self.members.insert(connection, member);
     }
 
-    pub(super) fn lose_link(&mut self, connection: ConnectionId) {
-        self.collector.take_if(|collector| collector.connection == connection);
-        self.members.remove(&connection);
-        self.free(Cause::LinkClosed, |_, flight| flight.connection == connection);
+    pub(super) fn open_link(&mut self, connection: ConnectionId) {
+        self.links.insert(connection);
     }
 
-    fn free(&mut self, cause: Cause, test: impl Fn(u64, &Flight) -> bool) {
+    pub(super) fn lose_link(&mut self, now: Instant, connection: ConnectionId) {
+        self.collector.take_if(|collector| collector.connection == connection);
+        self.members.remove(&connection);
+        self.links.remove(&connection);
+        let lingers = Some(now + RETURN_WAIT);
+        self.free(Cause::LinkClosed, lingers, |_, flight| flight.connection == connection);
+    }
+
+    fn free(&mut self, cause: Cause, lingers: Option<Instant>, test: impl Fn(u64, &Flight) -> bool) {
         for (number, flight) in &mut self.flights {
-            if flight.free.is_none() && test(*number, flight) {
+            if flight.is_at_a_worker() && test(*number, flight) {
                 flight.free = Some(cause);
+                flight.lingers = lingers;
             }
         }
     }
@@ -185,20 +251,22 @@ impl Belief {
         self.settled.len() as u64
     }
 
-    /// Numbers that are at workers, for all it knows.
-    pub(super) fn in_flight(&self) -> u64 {
-        self.flights.values().filter(|flight| flight.free.is_none()).count() as u64
+    /// Numbers that are at workers, for all it knows: at least and at most.
+    pub(super) fn in_flight(&self, now: Instant) -> (u64, u64) {
+        let least = self.flights.values().filter(|flight| flight.is_at_a_worker());
+        let most = self.flights.values().filter(|flight| flight.counts_at(now));
+        (least.count() as u64, most.count() as u64)
     }
 
     /// Whether a number is at a worker, and nobody has said otherwise.
     pub(super) fn is_flying(&self, number: u64) -> bool {
-        self.flights.get(&number).is_some_and(|flight| flight.free.is_none())
+        self.flights.get(&number).is_some_and(Flight::is_at_a_worker)
     }
 
     /// Whether a number is at the worker on this link, and nobody has said otherwise.
     pub(super) fn is_flying_on(&self, number: u64, connection: ConnectionId) -> bool {
         let flight = self.flights.get(&number);
-        flight.is_some_and(|flight| flight.free.is_none() && flight.connection == connection)
+        flight.is_some_and(|flight| flight.is_at_a_worker() && flight.connection == connection)
     }
 
     pub(super) fn is_settled(&self, number: u64) -> bool {
@@ -213,16 +281,12 @@ impl Belief {
     /// A number leaves; says why it may leave again, if it was in flight, or why it must not.
     pub(super) fn dispatch(
         &mut self,
+        now: Instant,
         connection: ConnectionId,
-        number: u64,
-        attempt: Attempt,
+        (number, attempt): (u64, Attempt),
     ) -> Result<Option<Cause>, Forbidden> {
-        let flight = Flight {
-            connection,
-            attempt,
-            free: None,
-        };
-        let before = self.flights.insert(number, flight);
+        let before = self.flights.insert(number, Flight::new(connection, attempt));
+        let waits = self.waiting.remove(&number);
         let sent_before = !self.sent.insert(number);
         if let Some(member) = self.members.get_mut(&connection) {
             member.denied.remove(&number);
@@ -230,12 +294,17 @@ impl Belief {
         if self.settled.contains(&number) {
             return Err(Forbidden::Settled);
         }
-        if let Some(before) = before.filter(|before| before.free.is_none()) {
+        if let Some(before) = before.filter(Flight::is_at_a_worker) {
             return Err(Forbidden::InFlight(before.connection, before.attempt));
         }
-        // Between a claim and its STATE the link stands: silence is only what follows its loss.
-        if sent_before && self.collector.is_none() {
+        if sent_before && !self.is_ready() {
             return Err(Forbidden::Silent);
+        }
+        if let Some((_, due)) = waits.filter(|(_, due)| now < *due) {
+            return Err(Forbidden::Early(due - now));
+        }
+        if let Some(wanted) = self.retries.get(&number).filter(|wanted| **wanted > attempt) {
+            return Err(Forbidden::Outdated(*wanted));
         }
         Ok(before.and_then(|before| before.free))
     }
@@ -247,34 +316,34 @@ impl Belief {
         }
     }
 
-    pub(super) fn hear(&mut self, at: Duration, carried: &Carried<'_>) -> Heard {
+    pub(super) fn hear(&mut self, now: Instant, carried: &Carried<'_>) -> Heard {
         let on = (carried.connection, carried.alias);
         let from_collector = self
             .collector
             .as_ref()
             .is_some_and(|collector| (collector.connection, collector.alias) == on);
         if from_collector {
-            return self.hear_collector(at, carried.message);
+            return self.hear_collector(now, carried.message);
         }
         if let Message::Ping(ping) = carried.message {
-            self.hear_ping(at, carried.connection, ping);
+            self.hear_ping(now, carried.connection, ping);
         }
         let member = self.members.get(&carried.connection);
         if member.is_some_and(|member| member.alias == carried.alias) {
-            return self.hear_worker(carried.connection, carried.message);
+            return self.hear_worker(now, carried.connection, carried.message);
         }
         Heard::default()
     }
 
-    fn hear_collector(&mut self, at: Duration, message: &Message) -> Heard {
+    fn hear_collector(&mut self, now: Instant, message: &Message) -> Heard {
         let mut heard = Heard::default();
         match message {
             Message::State(state) => {
                 if let StateBody::Collector(body) = &state.body {
-                    heard.answered_epoch = self.take_state(at, body, state.last);
+                    heard.answered_epoch = self.take_state(now, body, state.last);
                 }
             }
-            Message::Report(report) => self.take_report(report),
+            Message::Report(report) => self.take_report(now, report),
             Message::Missing(missing) => self.take_missing(missing),
             Message::Refused(Refused {
                 code: RefusedCode::NotStarted,
@@ -285,7 +354,7 @@ impl Belief {
         heard
     }
 
-    fn take_state(&mut self, at: Duration, body: &CollectorState, last: bool) -> Option<Epoch> {
+    fn take_state(&mut self, now: Instant, body: &CollectorState, last: bool) -> Option<Epoch> {
         let collector = self.collector.as_mut()?;
         collector.settled.extend(numbers(&body.succeeded));
         collector.settled.extend(numbers(&body.failed));
@@ -296,33 +365,51 @@ impl Belief {
         let settled = std::mem::take(&mut collector.settled);
         let retries = std::mem::take(&mut collector.retries);
         if collector.epoch > 0 {
-            collector.ready = Some(at);
+            collector.ready = Some(now);
             self.flights.retain(|number, _| !settled.contains(number));
+            self.sent.extend(&settled);
             self.settled = settled;
             self.retries.clear();
+            self.waiting.clear();
             for retry in retries {
-                self.take_retry(retry);
+                let held = |flight: &Flight| flight.counts_at(now) && flight.attempt >= retry.attempt;
+                let held = self.flights.get(&retry.number).is_some_and(held);
+                self.take_retry(now, retry, held);
             }
         }
         Some(body.epoch)
     }
 
-    fn take_report(&mut self, report: &Report) {
+    fn take_report(&mut self, now: Instant, report: &Report) {
         for number in numbers(&report.succeeded).chain(numbers(&report.failed)) {
             self.settled.insert(number);
             self.flights.remove(&number);
             self.retries.remove(&number);
+            self.waiting.remove(&number);
         }
         for retry in &report.retries {
-            self.take_retry(*retry);
+            let held = |flight: &Flight| flight.attempt >= retry.attempt;
+            let held = self.flights.get(&retry.number).is_some_and(held);
+            self.take_retry(now, *retry, held);
+        }
+        // What it could settle is settled.
+        for flight in self.flights.values_mut() {
+            flight.lingers = None;
         }
     }
 
-    fn take_retry(&mut self, retry: Retry) {
-        let known = self.retries.entry(retry.number).or_default();
-        *known = retry.attempt.max(*known);
-        self.free(Cause::Retry, |number, flight| {
-            number == retry.number && flight.attempt < retry.attempt
+    /// An attempt that is `held` has left already: its delay was over.
+    fn take_retry(&mut self, now: Instant, retry: Retry, held: bool) {
+        let Retry { number, attempt, .. } = retry;
+        let known = self.waiting.get(&number).is_some_and(|(waits, _)| *waits >= attempt);
+        if !held && !known && !self.settled.contains(&number) {
+            let due = now + Duration::from_millis(retry.delay_millis);
+            self.waiting.insert(number, (attempt, due));
+        }
+        let known = self.retries.entry(number).or_default();
+        *known = attempt.max(*known);
+        self.free(Cause::Retry, None, |other, flight| {
+            other == number && flight.attempt < attempt
         });
     }
 
@@ -334,14 +421,14 @@ impl Belief {
             };
             let member = self.members.get(&flight.connection);
             if member.is_some_and(|member| member.denied.contains(&number)) {
-                self.free(Cause::Denied, |other, _| other == number);
+                self.free(Cause::Denied, None, |other, _| other == number);
             }
         }
     }
 
-    fn hear_ping(&mut self, at: Duration, connection: ConnectionId, ping: &Ping) {
+    fn hear_ping(&mut self, now: Instant, connection: ConnectionId, ping: &Ping) {
         let stood = self.collector.as_ref().and_then(|collector| collector.ready);
-        let stood = stood.is_some_and(|since| at >= since + shortest(UNBOUND_AFTER));
+        let stood = stood.is_some_and(|since| now >= since + UNBOUND_AFTER);
         let Some(member) = self.members.get_mut(&connection) else {
             return;
         };
@@ -351,11 +438,11 @@ impl Belief {
             .any(|unbound| unbound.alias == member.alias && Duration::from_millis(unbound.millis) >= UNBOUND_AFTER);
         member.unbound &= unbound;
         if unbound && stood {
-            self.free(Cause::Unbound, |_, flight| flight.connection == connection);
+            self.free(Cause::Unbound, None, |_, flight| flight.connection == connection);
         }
     }
 
-    fn hear_worker(&mut self, connection: ConnectionId, message: &Message) -> Heard {
+    fn hear_worker(&mut self, now: Instant, connection: ConnectionId, message: &Message) -> Heard {
         let mut heard = Heard::default();
         match message {
             Message::State(state) => {
@@ -363,7 +450,7 @@ impl Belief {
                     heard.located = self.locate(connection, body);
                     heard.worker_answered = state.last;
                     if state.last {
-                        self.end_listing(connection);
+                        self.end_listing(now, connection);
                     }
                 }
             }
@@ -373,7 +460,7 @@ impl Belief {
                     let mut tasks = returned.tasks.iter();
                     tasks.any(|holding| (holding.first..=holding.last).contains(&number))
                 };
-                self.free(Cause::Returned, |number, flight| {
+                self.free(Cause::Returned, None, |number, flight| {
                     flight.connection == connection && holds(number)
                 });
             }
@@ -389,31 +476,26 @@ impl Belief {
             for number in holding.first..=holding.last {
                 member.listed.insert(number);
                 let wanted_higher = self.retries.get(&number).is_some_and(|at| *at > holding.attempt);
-                let elsewhere = self.flights.get(&number).is_some_and(|flight| flight.free.is_none());
+                let elsewhere = self.flights.get(&number).is_some_and(Flight::is_at_a_worker);
                 if self.settled.contains(&number) || wanted_higher || elsewhere {
                     continue;
                 }
-                let flight = Flight {
-                    connection,
-                    attempt: holding.attempt,
-                    free: None,
-                };
-                self.flights.insert(number, flight);
-                // Whoever sent it, this process may not have.
-                self.sent.remove(&number);
+                self.flights.insert(number, Flight::new(connection, holding.attempt));
+                self.waiting.remove(&number);
+                self.sent.insert(number);
                 highest = highest.max(Some(number));
             }
         }
         highest
     }
 
-    fn end_listing(&mut self, connection: ConnectionId) {
+    fn end_listing(&mut self, now: Instant, connection: ConnectionId) {
         let Some(member) = self.members.get_mut(&connection) else {
             return;
         };
         member.ready = true;
         let listed = std::mem::take(&mut member.listed);
-        self.free(Cause::Unlisted, |number, flight| {
+        self.free(Cause::Unlisted, Some(now + RETURN_WAIT), |number, flight| {
             flight.connection == connection && !listed.contains(&number)
         });
     }

@@ -3,13 +3,12 @@
 //! For each ventilator process this keeps what it can know from what it was told, and nothing else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{BatchUid, Epoch};
 use harmony_protocol::wire::{Message, Refused, Span, Start, StateBody, Tasks as TasksMessage};
 
 use super::belief::Belief;
-use super::clocks::shortest;
 use super::coverage::Branch;
 use super::scene::Seen;
 use crate::network::{ConnectionId, PartyId};
@@ -21,7 +20,7 @@ const LOCATE_WITHIN: Duration = Duration::from_secs(5);
 /// A takeover that does not know yet what workers hold.
 #[derive(Debug)]
 struct Locating {
-    until: Duration,
+    until: Instant,
     /// Numbers up to here may be at a worker that has not answered.
     frontier: Option<u64>,
     answered: Vec<PartyId>,
@@ -39,6 +38,7 @@ struct Client {
     restated: bool,
     /// Numbers that were sent to run alone, and on which link. On a new link nothing says that one runs alone.
     alone: BTreeMap<u64, ConnectionId>,
+    ended: bool,
 }
 
 /// See the module.
@@ -56,9 +56,16 @@ impl Dispatch {
                 ..
             } => drop(self.clients.insert(party, Client::default())),
             Observation::Ended { party, .. } => drop(self.clients.remove(&party)),
+            Observation::LinkOpened { party, connection } => {
+                if let Some(client) = self.clients.get_mut(&party) {
+                    client.step(seen, party);
+                    client.belief.open_link(connection);
+                }
+            }
             Observation::LinkClosed { party, connection } => {
                 if let Some(client) = self.clients.get_mut(&party) {
-                    client.belief.lose_link(connection);
+                    let now = client.step(seen, party);
+                    client.belief.lose_link(now, connection);
                 }
             }
             Observation::Claimed { party, epoch } => {
@@ -73,14 +80,22 @@ impl Dispatch {
             }
             Observation::Progress { party, numbers } => {
                 self.check_restated(seen, party, numbers.settled);
-                let least = self.clients.get(&party).map_or(0, |client| client.belief.in_flight());
-                // It may count more for a moment: what it just sent on a link that it has given up.
+                let Some(client) = self.clients.get_mut(&party) else {
+                    return;
+                };
+                let now = client.step(seen, party);
+                let (least, most) = client.belief.in_flight(now);
                 assert!(
-                    least <= numbers.in_flight,
-                    "I7: {} counts {} in flight, {least} are at workers",
+                    client.ended || (least..=most).contains(&numbers.in_flight),
+                    "I7: {} counts {} in flight, {least} to {most} are at workers",
                     seen.scene.name(party),
                     numbers.in_flight
                 );
+            }
+            Observation::Ends { party, .. } => {
+                if let Some(client) = self.clients.get_mut(&party) {
+                    client.ended = true;
+                }
             }
             Observation::Delivered(carried) => {
                 if let Some(client) = self.clients.get_mut(&carried.to) {
@@ -127,6 +142,17 @@ impl Dispatch {
 }
 
 impl Client {
+    /// This process runs now, by its own clock.
+    fn step(&mut self, seen: &Seen<'_>, party: PartyId) -> Instant {
+        let now = seen.time_of(party).expect("who does something lives");
+        if let Some(gap) = self.belief.step(now)
+            && let Some(locating) = &mut self.locating
+        {
+            locating.until += gap;
+        }
+        now
+    }
+
     fn start(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, start: &Start) {
         if seen.scene.role_of(carried.to) == Some(Role::Collector) {
             if start.epoch == 0 && self.claimed > 0 {
@@ -155,7 +181,8 @@ impl Client {
         }
         let asked = self.belief.asked();
         let was_ready = self.belief.is_ready();
-        let heard = self.belief.hear(seen.at, carried);
+        let now = self.step(seen, carried.to);
+        let heard = self.belief.hear(now, carried);
         if let Message::State(_) = carried.message
             && asked
             && let Some(last) = heard.answered_epoch
@@ -168,7 +195,7 @@ impl Client {
         if !was_ready && self.belief.is_ready() {
             if std::mem::take(&mut self.takeover) {
                 self.locating = Some(Locating {
-                    until: seen.at + shortest(LOCATE_WITHIN),
+                    until: now + LOCATE_WITHIN,
                     frontier: None,
                     answered: Vec::new(),
                 });
@@ -190,6 +217,7 @@ impl Client {
 
     fn send(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, uid: BatchUid, tasks: &TasksMessage) {
         let name = seen.scene.name(carried.from);
+        let now = self.step(seen, carried.from);
         assert_eq!(
             tasks.epoch, self.claimed,
             "rule 2: {name} sends TASKS of an epoch that is not its own"
@@ -210,10 +238,10 @@ impl Client {
         for entry in &tasks.entries {
             let (number, attempt) = (entry.number, entry.attempt);
             assert!(number < completions, "I5: {number} is out of range, yet it is sent");
-            self.check_locating(seen, number);
-            match self.belief.dispatch(carried.connection, number, attempt) {
+            self.check_locating(seen, now, number);
+            match self.belief.dispatch(now, carried.connection, (number, attempt)) {
                 Ok(cause) => cause.iter().for_each(|cause| seen.coverage.note(cause.branch())),
-                Err(fault) => panic!("I10: {name} sends {number}@{attempt} without a cause: {fault:?}"),
+                Err(fault) => panic!("{}: {name} sends {number}@{attempt}: {fault:?}", fault.rule()),
             }
         }
     }
@@ -247,10 +275,10 @@ impl Client {
         }
     }
 
-    fn check_locating(&mut self, seen: &Seen<'_>, number: u64) {
+    fn check_locating(&mut self, seen: &Seen<'_>, now: Instant, number: u64) {
         let Some(locating) = &self.locating else { return };
         let workers = seen.scene.workers();
-        if seen.at >= locating.until || workers.iter().all(|worker| locating.answered.contains(worker)) {
+        if now >= locating.until || workers.iter().all(|worker| locating.answered.contains(worker)) {
             self.locating = None;
             return;
         }

@@ -25,10 +25,10 @@
 //! | 7 | each (number, attempt) is charged once, settled never changes; retries told are durable | `facts`, `durable` |
 //! | 8 | no outcome is lost or waits for ever. The sums of allowances: the collector's `sanity_check` | `liveness` |
 //! | 9 | tasks and bytes within the credit of the newest WANT. Room held by nobody: the worker's `sanity_check` | `credit` |
-//! | 10 | see I10; no number twice while the collector is silent, nothing new to a worker that cannot reach it | `belief`, `dispatch` |
+//! | 10 | see I10; no number twice without the collector's STATE, nothing new to a worker that cannot reach it | `belief`, `dispatch` |
 //! | 11 | who is called dead has ended or was away for 30 s, and had not said BYE | `blame` |
 //! | 12 | alone means alone, on at most half of the workers; only what was announced is charged | `executions`, `dispatch`, `blame` |
-//! | 13 | not seen from outside: `tests/attempts.rs` covers the delay of retries | |
+//! | 13 | no attempt before its delay, by the clock of the ventilator, and none below the one that was asked for | `belief` |
 //! | 14 | another N is never recorded; N = 0 ends. Sources are not simulated | `facts`, `liveness` |
 //! | 15 | DONE is durable; damage read back is missing again; batch CANCEL only after DONE | `durable`, `ending` |
 //! | 16 | what is of a lower epoch or out of range is not recorded. Malformed bytes: fuzzing | `facts`, `executions` |
@@ -73,7 +73,6 @@ use crate::tasks::Tasks;
 #[derive(Debug)]
 pub struct Checker {
     oracle: Vec<Tasks>,
-    /// Time as the judge knows it never runs backwards.
     at: Duration,
     scene: Scene,
     coverage: Coverage,
@@ -126,9 +125,10 @@ impl Checker {
     /// Something happened. Panics if it breaks a rule.
     pub fn observe(&mut self, at: Duration, what: &Observation<'_>, disk: &Disk) {
         self.scene.observe(what);
-        self.at = self.at.max(at);
+        assert!(at >= self.at, "time runs backwards, from {:?} to {at:?}", self.at);
+        self.at = at;
         let seen = Seen {
-            at: self.at,
+            at,
             what,
             scene: &self.scene,
             oracle: &self.oracle,

@@ -1,12 +1,13 @@
 //! Who is there, which links stand, and which batch an alias means: what all checks need to know.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{Alias, BatchUid, ProcessId};
 use harmony_protocol::wire::Message;
 
 use super::coverage::Coverage;
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::facts::Facts;
 use crate::faults::Fault;
@@ -20,6 +21,7 @@ pub(super) struct Process {
     pub(super) id: ProcessId,
     pub(super) role: Role,
     pub(super) name: String,
+    clock: Clock,
 }
 
 /// See the module.
@@ -53,11 +55,13 @@ impl Scene {
                 role,
                 name,
                 process,
+                clock,
             } => {
                 let process = Process {
                     id: process,
                     role,
                     name: name.to_owned(),
+                    clock,
                 };
                 self.processes.insert(party, process);
                 self.roles.insert(party, role);
@@ -127,6 +131,11 @@ impl Scene {
 }
 
 impl<'a> Seen<'a> {
+    /// The time by the clock of a process that lives.
+    pub(super) fn time_of(&self, party: PartyId) -> Option<Instant> {
+        Some(self.scene.process(party)?.clock.shows(self.at))
+    }
+
     /// What is durable of a batch.
     pub(super) fn facts(&self, uid: BatchUid) -> &'a Facts {
         self.disk.facts(uid)

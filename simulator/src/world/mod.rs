@@ -1,6 +1,5 @@
 //! The world: one queue of events in virtual time, and all processes stepped one after the other.
 
-mod clock;
 mod disk_faults;
 mod links;
 mod partitions;
@@ -16,10 +15,10 @@ use std::time::{Duration, Instant};
 use harmony_protocol::ids::Epoch;
 use harmony_protocol::wire::Ending;
 
-use self::clock::{Clock, RATE};
 use self::strikes::Strike;
 use crate::Outcome;
 use crate::checker::Checker;
+use crate::clock::{Clock, RATE};
 use crate::collector::CollectorHost;
 use crate::dice::{Concern, Dice, Place, evenly};
 use crate::disk::Disk;
@@ -237,6 +236,7 @@ impl World {
     }
 
     fn push(&mut self, at: Duration, event: Event) {
+        assert!(at >= self.at, "{event:?} is to happen at {at:?}, which is past");
         self.pushed += 1;
         self.queue.insert((at, self.pushed), event);
     }

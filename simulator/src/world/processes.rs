@@ -53,6 +53,7 @@ impl World {
             role: party.role,
             name: &party.name,
             process,
+            clock: party.clock,
         };
         self.checker.observe(self.at, &started, &self.disk);
         if let Role::Ventilator(_) = self.parties[id].role {

@@ -63,7 +63,8 @@ impl World {
             due: at,
             random,
         };
-        self.push(at, Event::Strike(strike));
+        // It goes by when the one before it was due, which may have waited for longer.
+        self.push(at.max(self.at), Event::Strike(strike));
     }
 
     /// Half of the strikes wait for a moment in which they can do harm.
