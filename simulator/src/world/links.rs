@@ -5,11 +5,36 @@ use std::time::Duration;
 use harmony_protocol::ids::LinkId;
 
 use super::{Event, STORM, Waiting, World};
+use crate::dice::Concern;
 use crate::host::Input;
 use crate::network::{ConnectionId, PartyId, Side};
 use crate::observation::Packet;
+use crate::settings::LATENCY_MOST;
 
 impl World {
+    /// How long the next message from one process to another takes.
+    pub(super) fn delay(&mut self, from: PartyId, to: PartyId) -> Duration {
+        let [from, to] = [from, to].map(|id| self.parties[id].place);
+        // The same for all messages on this way.
+        let stretch = self
+            .settings
+            .spread
+            .powf(self.dice.fresh(Concern::Path(from, to)).f64());
+        let usual = self
+            .settings
+            .latency
+            .mul_f64(stretch)
+            .min(LATENCY_MOST.max(self.settings.latency));
+        let random = self.dice.of(Concern::Path(from, to));
+        let slow = random.u32(0..1000) < self.settings.slow;
+        let factor = if slow {
+            5.0 + random.f64() * 50.0
+        } else {
+            0.5 + random.f64()
+        };
+        usual.mul_f64(factor)
+    }
+
     pub(super) fn dial(&mut self, from: PartyId, link: LinkId, endpoint: &str) {
         let to = self
             .parties
