@@ -196,7 +196,7 @@ impl Driver {
                 Opened::NoRoom
             }
             // As wherever the disk fails: what it holds is known after a restart.
-            Err(error @ LogError::Io { .. }) => {
+            Err(error @ LogError::Io { .. }) if !error.is_refusal() => {
                 self.failure = Some(error);
                 return;
             }

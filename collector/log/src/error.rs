@@ -120,4 +120,33 @@ impl LogError {
             Self::NoSpace { .. } | Self::Invalid { .. } | Self::Unsynced { .. } | Self::Damaged { .. }
         )
     }
+    /// Whether the system refused what was asked for, such as a folder without permission: a restart would be refused too.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(
+            source.kind(),
+            io::ErrorKind::PermissionDenied
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidFilename
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_restart_cannot_mend_is_told_from_a_failing_disk() {
+        let opening = |kind: io::ErrorKind| LogError::io("open", Path::new("log"), kind.into());
+        assert!(opening(io::ErrorKind::PermissionDenied).is_refusal());
+        assert!(!opening(io::ErrorKind::StorageFull).is_refusal());
+        assert!(
+            !LogError::io("read", Path::new("log"), io::Error::from_raw_os_error(5)).is_refusal(),
+            "EIO"
+        );
+    }
 }
