@@ -187,6 +187,16 @@ impl Network {
             .collect()
     }
 
+    /// The connections that one process reaches another by, with the side of the other.
+    pub fn ways(&self, from: PartyId, to: PartyId) -> Vec<(ConnectionId, usize)> {
+        let sides = self.connections.iter().flat_map(|(id, c)| [(*id, c, 0), (*id, c, 1)]);
+        let leads = |c: &Connection, side: usize| [1 - side, side].map(|end| c.ends[end].party) == [from, to];
+        sides
+            .filter(|(_, c, side)| leads(c, *side))
+            .map(|(id, _, side)| (id, side))
+            .collect()
+    }
+
     /// All connections that both sides believe in.
     pub fn standing(&self) -> Vec<ConnectionId> {
         let both = |c: &Connection| !c.broken && c.ends.iter().all(|end| end.side == Side::Open);

@@ -10,8 +10,9 @@ mod stage;
 use std::time::Duration;
 
 use harmony_protocol::limits::UNLOAD_AFTER;
+use harmony_simulator::checker::Branch;
 use harmony_simulator::world::World;
-use stage::{LONG, attempts, settings, succeeded, world};
+use stage::{LONG, attempts, settings, succeeded, world, world_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,6 +45,27 @@ fn a_lost_disk_costs_executions_but_no_number() {
     world.lose_disk();
     world.start_named("collector");
     world.run();
+}
+
+#[test]
+fn an_ack_that_outlives_the_disk_leaves_a_number_that_its_worker_denies() {
+    // Whether what a dead collector has said still arrives is up to the dice.
+    let denied = |seed| {
+        let mut world = world_of(seed, settings(20, 1));
+        world.run_until(LONG, |world| succeeded(world) >= 5);
+        world.stall_way("collector", "worker-0", true);
+        let recorded = world.durable(0).settled.len();
+        world.run_until(LONG, |world| world.durable(0).settled.len() > recorded);
+        world.kill_named("collector");
+        world.lose_disk();
+        world.start_named("collector");
+        // The worker still holds the number when START asks what it holds, and drops it when the ACK comes.
+        world.run_for(SECOND);
+        world.stall_way("collector", "worker-0", false);
+        world.run();
+        world.checker.coverage().count(Branch::AgainAfterDenial) > 0
+    };
+    assert!((0..10).any(denied), "no number was denied and sent again");
 }
 
 #[test]

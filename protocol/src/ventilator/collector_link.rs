@@ -44,6 +44,8 @@ pub(super) struct CollectorLink {
     alias: Alias,
     stage: Stage,
     end: EndStage,
+    /// END goes out then, though not all is sent: nothing more can be.
+    pub(super) stalled: Option<Instant>,
     /// STATE was complete once.
     pub(super) was_ready: bool,
     /// A worker knows this epoch, which is above ours.
@@ -114,6 +116,7 @@ impl CollectorLink {
     pub(super) fn timeout(&self) -> Option<Instant> {
         match self.end {
             EndStage::Again(at) if self.is_ready() => Some(at),
+            EndStage::Due if self.is_ready() => self.stalled,
             _ => None,
         }
     }
@@ -473,10 +476,14 @@ impl Ventilator {
         );
     }
 
-    /// Says END when everything was sent: once on every link to the collector, and again some time after each MISSING.
+    /// Says END when everything was sent, or nothing more can be: once on every link to the collector, and again some time
+    /// after each MISSING.
     pub(super) fn maybe_end(&mut self, now: Instant) {
         let due = match self.collector.end {
-            EndStage::Due => self.work.len() == 0 && self.locate.is_none(),
+            EndStage::Due => {
+                let all_sent = self.work.len() == 0 && self.locate.is_none();
+                all_sent || self.collector.stalled.is_some_and(|at| now >= at)
+            }
             EndStage::Again(at) => now >= at,
             EndStage::Sent => false,
         };

@@ -6,7 +6,7 @@ use super::fleet::Stage;
 use super::work::Todo;
 use super::{Flight, Peer, Ventilator};
 use crate::ids::{Attempt, LinkId};
-use crate::limits::{TASKS_BYTES, TASKS_PER_MESSAGE, WAITING_RETRIES};
+use crate::limits::{END_AGAIN, TASKS_BYTES, TASKS_PER_MESSAGE, WAITING_RETRIES};
 use crate::mutant::{self, Mutant};
 use crate::spans::Run;
 use crate::wire::{Loss, Message, TaskEntry, Tasks};
@@ -69,7 +69,8 @@ impl Parcel {
 
 impl Ventilator {
     /// Sends what may be sent.
-    pub(super) fn dispatch(&mut self, payloads: &mut dyn Payloads) {
+    pub(super) fn dispatch(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+        let before = self.dispatched;
         let silent = self.collector.is_silent();
         if self.draining || self.cancelling.is_some() || !(self.collector.is_ready() || silent) {
             return;
@@ -84,7 +85,19 @@ impl Ventilator {
                 break;
             }
         }
+        self.note_stall(now, self.dispatched > before);
         self.tell_wants();
+    }
+
+    /// Workers have credit, and get nothing since their shares are full. If what fills them is lost, only the collector
+    /// can say so.
+    fn note_stall(&mut self, now: Instant, sent: bool) {
+        let full = || self.fleet.ready().any(|(_, member)| member.credit().0 > 0);
+        if !sent && self.work.len() > 0 && self.locate.is_none() && full() {
+            self.collector.stalled.get_or_insert(now + END_AGAIN);
+        } else {
+            self.collector.stalled = None;
+        }
     }
 
     /// The next worker that has credit and a share left.

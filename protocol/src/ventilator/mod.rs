@@ -406,7 +406,7 @@ impl Ventilator {
     pub fn poll_output(&mut self, now: Instant, payloads: &mut dyn Payloads) -> Option<Output> {
         if !self.over {
             self.advance(now);
-            self.dispatch(payloads);
+            self.dispatch(now, payloads);
             self.maybe_end(now);
         }
         if let Some(event) = self.events.pop_front() {

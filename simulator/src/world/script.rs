@@ -77,6 +77,19 @@ impl World {
         }
     }
 
+    /// What one process sends to another on the links that stand waits on its way, or need not wait any longer.
+    pub fn stall_way(&mut self, from: &str, to: &str, stalled: bool) {
+        let (from, to) = (self.id(from), self.id(to));
+        for (id, side) in self.network.ways(from, to) {
+            if stalled {
+                self.network.stall(id, side);
+            } else {
+                self.network.flow(id, side);
+            }
+        }
+        self.release();
+    }
+
     /// Everything that has left so far, if the trace keeps it.
     pub fn sent(&self) -> &[Sent] {
         self.trace.kept.as_deref().unwrap_or_default()
