@@ -16,6 +16,10 @@ pub(super) struct Branches {
     asked: BTreeMap<(ConnectionId, u32), Vec<Span>>,
     /// Outcomes that a worker process has sent, and on which link first.
     sent: BTreeMap<(PartyId, Execution), ConnectionId>,
+    /// The outcome that does not fit, by what the worker on a link said last.
+    blocked: BTreeMap<ConnectionId, u64>,
+    /// What the collector let the worker on a link send last.
+    allowances: BTreeMap<ConnectionId, u64>,
     full: BTreeSet<BatchUid>,
     cancelled: bool,
 }
@@ -72,6 +76,17 @@ impl Branches {
                 (RefusedCode::Fenced, _) => note(Branch::StaleEpochAtWorker),
                 _ => {}
             },
+            Message::Ping(ping) => match ping.blocked {
+                Some(bytes) => drop(self.blocked.insert(carried.connection, bytes)),
+                None => drop(self.blocked.remove(&carried.connection)),
+            },
+            Message::Ack(ack) => {
+                let blocked = self.blocked.get(&carried.connection).copied();
+                let told = self.allowances.insert(carried.connection, ack.allowance).unwrap_or(0);
+                if blocked.is_some_and(|bytes| told > 0 && told < bytes && bytes <= ack.allowance) {
+                    note(Branch::ReserveGranted);
+                }
+            }
             Message::Report(report) => self.report(seen, carried, report),
             Message::Results(results) => self.send_results(seen, carried, results),
             _ => {}

@@ -20,6 +20,8 @@ pub enum Branch {
     TailTruncated,
     /// A ventilator had used up all its credit.
     CreditAtZero,
+    /// An outcome that the allowance of its worker had no room for was given room.
+    ReserveGranted,
     /// A worker denied a number that it was asked for.
     HeldNo,
     /// A worker held a number that it was asked for.
@@ -83,7 +85,7 @@ pub enum Branch {
 }
 
 /// All branches.
-pub const BRANCHES: [Branch; 37] = [
+pub const BRANCHES: [Branch; 38] = [
     Branch::DuplicateDropped,
     Branch::StaleEpochAtCollector,
     Branch::StaleEpochAtWorker,
@@ -91,6 +93,7 @@ pub const BRANCHES: [Branch; 37] = [
     Branch::EpochDoubted,
     Branch::TailTruncated,
     Branch::CreditAtZero,
+    Branch::ReserveGranted,
     Branch::HeldNo,
     Branch::HeldYes,
     Branch::TakeoverBeforeAllAnswered,
@@ -159,10 +162,10 @@ impl Branch {
     /// How many seeds are enough to see it, with a wide margin.
     fn seeds(self) -> u64 {
         match self {
-            // A worker that alone is cut off from the collector for 10 s with work left, and one that forgot what it was
-            // sent on a link that stands.
+            // A worker that alone is cut off from the collector for 10 s with work left;
+            // an ACK that arrives after the disk behind it is lost, and after the worker said what it holds.
             Self::AgainAfterUnbound | Self::AgainAfterDenial => 10_000,
-            Self::AgainAfterUnlisted => 2_000,
+            Self::AgainAfterUnlisted | Self::ReserveGranted => 2_000,
             Self::TooManyFailures | Self::TaskStopped | Self::ReturnedByDrain | Self::AgainAfterReturn => 1_000,
             _ => 200,
         }

@@ -24,6 +24,8 @@ pub(super) enum Event {
     Told(ConnectionId, usize),
     Strike(Strike),
     Die(PartyId, u64),
+    /// The collector dies, and its disk is lost.
+    LoseDisk(PartyId, u64),
     Leave(PartyId, u64),
     Start(PartyId),
     Resume(PartyId, u64),

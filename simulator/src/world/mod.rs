@@ -240,6 +240,11 @@ impl World {
                     self.start_later(party);
                 }
             }
+            Event::LoseDisk(party, incarnation) => {
+                if self.parties[party].incarnation == incarnation {
+                    self.kill_with_disk(party);
+                }
+            }
             Event::Leave(party, incarnation) => self.leave(party, incarnation),
             Event::Start(party) => self.start(party),
             Event::Resume(party, incarnation) => self.resume(party, incarnation),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use harmony_protocol::limits::DEAD_AFTER;
 
 use super::{Event, Host, Party, World};
 use crate::dice::{Concern, broadly, evenly};
@@ -182,15 +183,38 @@ impl World {
                     .note(self.at, format_args!("{} is to leave", self.parties[target].name));
                 self.give(target, Input::Drain(grace));
             }
+            Fault::LoseDisk if random.bool() => {
+                self.stall_workers(target, random);
+                let incarnation = self.parties[target].incarnation;
+                let at = self.at + evenly(random, Duration::ZERO, SECOND / 5);
+                self.push(at, Event::LoseDisk(target, incarnation));
+            }
+            Fault::LoseDisk => self.kill_with_disk(target),
             _ => {
                 self.kill(target, Exit::Killed);
                 self.start_later(target);
-                if fault == Fault::LoseDisk {
-                    self.lose_disk();
-                }
             }
         }
         true
+    }
+
+    /// What a collector says to its workers arrives so late that it outlives its disk.
+    fn stall_workers(&mut self, collector: PartyId, random: &mut Rng) {
+        for worker in 0..self.parties.len() {
+            if !matches!(self.parties[worker].role, Role::Worker(_)) {
+                continue;
+            }
+            for (id, side) in self.network.ways(collector, worker) {
+                self.stall(id, side, true);
+                self.push(self.at + evenly(random, SECOND / 5, DEAD_AFTER), Event::Flow(id, side));
+            }
+        }
+    }
+
+    pub(super) fn kill_with_disk(&mut self, collector: PartyId) {
+        self.kill(collector, Exit::Killed);
+        self.start_later(collector);
+        self.lose_disk();
     }
 
     /// The disk of the collector is lost. The collector must be down.
