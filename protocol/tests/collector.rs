@@ -259,6 +259,23 @@ fn a_late_start_of_a_lower_epoch_fences_nobody_after_the_end() {
 }
 
 #[test]
+fn what_has_ended_answers_end_with_done_in_any_epoch() {
+    let mut stage = Stage::new();
+    let first = stage.client(1, UID, 0);
+    let end = |epoch| Message::End(End { epoch, completions: 0 });
+    stage.tell(first, 1, &end(1));
+    stage.settle();
+    stage.machine.handle_read_back(stage.now, UID, Vec::new(), 0);
+    stage.settle();
+    let second = stage.link(2, Role::Ventilator);
+    stage.tell(second, 1, &start(UID, 2, 0));
+    stage.settle();
+    stage.tell(second, 1, &end(2));
+    let said = stage.said(second);
+    assert!(matches!(said[..], [Message::Done(_)]), "{said:?}");
+}
+
+#[test]
 fn a_log_that_finds_no_room_is_opened_when_there_is_some() {
     let mut stage = Stage::new();
     let client = stage.link(1, Role::Ventilator);

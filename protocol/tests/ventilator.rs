@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LinkId, LogId, ProcessId};
-use harmony_protocol::limits::{DEAD_AFTER, END_AGAIN};
+use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, END_AGAIN, GONE_AFTER};
 use harmony_protocol::ventilator::{Config, Output, Payloads, Ventilator};
 use harmony_protocol::wire::{
-    CollectorState, Counts, Credit, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong, Refused,
+    CollectorState, Counts, Credit, Deaths, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong, Refused,
     RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
 };
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
@@ -30,15 +30,15 @@ struct Stage {
 }
 
 impl Stage {
-    /// The collector and the worker have answered, and the task is on its way.
-    fn with_a_task_in_flight() -> Self {
+    /// The collector and the worker have greeted, and the collector is asked whose the batch is.
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
         let identity = Identity {
             role: Role::Ventilator,
             name: "ventilator".into(),
             process_id: ProcessId(Uuid::from_u128(1)),
             slots: None,
         };
-        let config = Config {
+        let mut config = Config {
             identity,
             seed: 1,
             uid: BatchUid(Uuid::from_u128(2)),
@@ -59,6 +59,7 @@ impl Stage {
             max_failed: None,
             deadline: None,
         };
+        change(&mut config);
         let now = Instant::now();
         let nowhere = (LinkId::dialled(0), 0);
         let mut stage = Self {
@@ -70,11 +71,13 @@ impl Stage {
         stage.machine.handle_collector(now, "collector");
         stage.machine.handle_worker(now, "worker", "worker");
         stage.greet();
-        stage.collector_answers(&Message::Refused(Refused {
-            code: RefusedCode::NotStarted,
-            epoch: 0,
-            reason: String::new(),
-        }));
+        stage
+    }
+
+    /// The collector and the worker have answered, and the task is on its way.
+    fn with_a_task_in_flight() -> Self {
+        let mut stage = Self::new(|_| {});
+        stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
         stage.step();
         stage.collector_answers(&collector_state());
         stage.step();
@@ -87,9 +90,14 @@ impl Stage {
         stage
     }
 
-    /// Answers dials, until there are none.
+    /// Answers dials.
     fn greet(&mut self) {
-        for (link, endpoint) in self.outputs().1 {
+        let dialled = self.outputs().1;
+        self.greet_on(dialled);
+    }
+
+    fn greet_on(&mut self, dialled: Vec<(LinkId, String)>) {
+        for (link, endpoint) in dialled {
             let role = if endpoint == "collector" {
                 Role::Collector
             } else {
@@ -177,8 +185,20 @@ impl Stage {
     }
 }
 
+fn refused(code: RefusedCode, epoch: u64) -> Message {
+    Message::Refused(Refused {
+        code,
+        epoch,
+        reason: String::new(),
+    })
+}
+
 fn collector_state() -> Message {
-    let state = CollectorState {
+    collector_state_with(|_| {})
+}
+
+fn collector_state_with(change: impl FnOnce(&mut CollectorState)) -> Message {
+    let mut state = CollectorState {
         log_id: LogId(Uuid::from_u128(4)),
         epoch: 1,
         instance: Some(InstanceId(Uuid::from_u128(3))),
@@ -188,6 +208,7 @@ fn collector_state() -> Message {
         retries: Vec::new(),
         deaths: Vec::new(),
     };
+    change(&mut state);
     Message::State(Box::new(State {
         last: true,
         body: StateBody::Collector(state),
@@ -364,4 +385,79 @@ fn an_older_attempt_found_at_a_worker_does_not_replace_the_one_that_was_lost() {
     stage.wait(Duration::from_secs(1));
     let progress = stage.machine.progress();
     assert_eq!((progress.in_flight, progress.left), (0, 1), "{progress:?}");
+}
+
+#[test]
+fn who_comes_back_is_not_called_dead_any_more() {
+    for back in [true, false] {
+        let mut stage = Stage::with_a_task_in_flight();
+        stage.machine.handle_link_closed(stage.now, stage.worker.0);
+        stage.machine.handle_link_closed(stage.now, stage.collector.0);
+        let mut dialled = Vec::new();
+        let end = stage.now + GONE_AFTER;
+        while stage.now < end {
+            stage.now += Duration::from_millis(500);
+            stage.machine.handle_timeout(stage.now);
+            dialled.extend(stage.outputs().1);
+        }
+        dialled.retain(|(_, endpoint)| back || endpoint == "collector");
+        stage.greet_on(dialled);
+        stage.collector_answers(&collector_state());
+        let said = stage.step();
+        let lost = said.iter().any(|message| matches!(message, Message::Lost(_)));
+        assert_eq!(lost, !back, "{said:?}");
+    }
+}
+
+#[test]
+fn what_runs_alone_does_so_on_a_new_link_too() {
+    let mut stage = Stage::new(|config| config.completions = 2);
+    let claimed = collector_state_with(|state| {
+        state.completions = Some(2);
+        let count = DEATHS_BEFORE_ALONE;
+        state.deaths = [0, 1].map(|number| Deaths { number, count }).to_vec();
+    });
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&claimed);
+    stage.step();
+    stage.worker_answers(&worker_state());
+    let wanted = credit(&stage.step());
+    stage.worker_answers(&wanted);
+    assert_eq!(tasks(&stage.step()), 1, "one runs alone");
+    stage.machine.handle_link_closed(stage.now, stage.worker.0);
+    stage.now += Duration::from_millis(100);
+    stage.greet();
+    stage.worker_answers(&worker_holds(vec![Holding {
+        first: 0,
+        last: 0,
+        attempt: 1,
+    }]));
+    let wanted = credit(&stage.step());
+    stage.worker_answers(&wanted);
+    let said = stage.step();
+    assert_eq!(tasks(&said), 0, "it runs alone: {said:?}");
+}
+
+#[test]
+fn a_collector_that_forgot_a_claim_fences_nobody() {
+    let mut stage = Stage::new(|config| config.epoch_floor = 1);
+    let own = InstanceId(Uuid::from_u128(3));
+    let last = |epoch, instance| {
+        collector_state_with(|state| {
+            state.epoch = epoch;
+            state.instance = Some(instance);
+        })
+    };
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&last(2, own));
+    stage.step();
+    stage.worker_answers(&refused(RefusedCode::Fenced, 3));
+    stage.step();
+    // The record of this claim is damaged: the one before it is the last that the collector knows.
+    stage.collector_answers(&last(1, InstanceId(Uuid::from_u128(4))));
+    let said = stage.step();
+    let claims = |message: &Message| matches!(message, Message::Start(start) if start.epoch == 4);
+    assert!(said.iter().any(claims), "{said:?}");
 }

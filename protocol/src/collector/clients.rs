@@ -23,7 +23,9 @@ impl Collector {
             return None;
         };
         let known = batch.state.epoch();
-        let stale = epoch != known || !batch.clients.contains_key(&link);
+        // A claim of what has ended was answered, and not recorded.
+        let other = epoch != known && batch.state.ended().is_none();
+        let stale = other || !batch.clients.contains_key(&link);
         if stale && !mutant::on(Mutant::StaleEpochAtCollector) {
             self.dropped.stale_epoch += 1;
             self.refuse(link, alias, RefusedCode::Fenced, known, "another ventilator took over");

@@ -197,8 +197,8 @@ impl Ventilator {
 
     /// The collector said which epoch is the last, and whose: the next one is claimed, unless somebody else took over.
     fn take_answer(&mut self, last: Epoch, instance: Option<InstanceId>) {
-        // A collector that lost its log knows nobody, so that nobody has fenced this ventilator.
-        let ours = last == 0 || last == self.epoch && instance == Some(self.config.instance);
+        // A collector that lost its log, or this claim, or that had ended the batch before it, has fenced nobody.
+        let ours = last < self.epoch || last == self.epoch && instance == Some(self.config.instance);
         if self.epoch > 0 && !ours {
             return self.fenced(last);
         }

@@ -114,7 +114,7 @@ impl Ventilator {
         let Some(member) = self.fleet.members.get(&link) else {
             return 0;
         };
-        if member.alone.is_some() || member.starved && member.in_flight > 0 {
+        if !member.alone.is_empty() || member.starved && member.in_flight > 0 {
             return 0;
         }
         let workers = self.fleet.ready().count().max(1) as u64;
@@ -253,14 +253,14 @@ impl Ventilator {
             .fleet
             .members
             .values()
-            .filter(|member| member.alone.is_some())
+            .filter(|member| !member.alone.is_empty())
             .count();
         let most = (self.fleet.ready().count() / 2).max(1);
         for _ in busy..most {
             let free = self
                 .fleet
                 .ready()
-                .filter(|(_, member)| member.alone.is_none() && member.credit().0 > 0);
+                .filter(|(_, member)| member.alone.is_empty() && member.credit().0 > 0);
             let Some(link) = free.min_by_key(|(_, member)| member.in_flight).map(|(link, _)| link) else {
                 return;
             };
@@ -272,7 +272,7 @@ impl Ventilator {
             match parcel.pack(number, attempt, payloads) {
                 Ok(Packed::In) => {
                     if let Some(member) = self.fleet.members.get_mut(&link) {
-                        member.alone = Some(number);
+                        member.alone.insert(number);
                         member.alone_begun = None;
                     }
                     self.send_tasks(link, parcel, true);

@@ -1,6 +1,6 @@
 //! The workers, as one ventilator sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::ids::{Alias, Attempt, LinkId, ProcessId};
@@ -39,8 +39,8 @@ pub(crate) struct Member {
     pub(crate) starved: bool,
     /// It has had no bound link to the collector for too long.
     pub(crate) unbound: bool,
-    /// The number it runs, or will run, alone.
-    pub(crate) alone: Option<u64>,
+    /// The number it runs, or will run, alone. It may have several from before its link broke.
+    pub(crate) alone: BTreeSet<u64>,
     /// What it said is about to run alone.
     pub(crate) alone_begun: Option<(u64, Attempt)>,
     pub(crate) held_serial: u32,
@@ -62,7 +62,7 @@ impl Member {
             credit: None,
             starved: false,
             unbound: false,
-            alone: None,
+            alone: BTreeSet::new(),
             alone_begun: None,
             held_serial: 0,
             listed: SpanMap::default(),

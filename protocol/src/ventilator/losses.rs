@@ -76,7 +76,7 @@ impl Ventilator {
             })
             .collect();
         let count = held.iter().map(|holding| holding.last - holding.first + 1).sum();
-        let alone_begun = member.alone_begun.filter(|(number, _)| member.alone == Some(*number));
+        let alone_begun = member.alone_begun.filter(|(number, _)| member.alone.contains(number));
         let alone = alone_begun.filter(|_| !said_bye);
         self.losses.returning.push(Returning {
             link,
@@ -145,11 +145,21 @@ impl Ventilator {
         {
             self.let_go(number);
         }
+        self.withdraw(process);
         let older = self.fleet.suspects_named(name);
         for process in older {
             self.confirm(process, true);
         }
         self.note_oldest();
+    }
+
+    /// A process that was told to be dead is alive: what the collector may not know yet is not said again.
+    fn withdraw(&mut self, process: ProcessId) {
+        let of_it = |loss: &mut Loss| matches!(loss, Loss::Death { process_id, .. } if *process_id == process);
+        let withdrawn: Vec<Loss> = self.losses.pending.extract_if(.., of_it).collect();
+        for loss in &withdrawn {
+            self.let_go_alone(loss);
+        }
     }
 
     pub(super) fn confirm_gone(&mut self, now: Instant) {
@@ -279,7 +289,11 @@ impl Ventilator {
     /// The collector has a loss in its log. A lone number that it said nothing else about is sent again.
     pub(super) fn take_echo(&mut self, lost: &Lost) {
         self.losses.pending.retain(|pending| *pending != lost.loss);
-        if let Loss::Death { alone: true, held, .. } = &lost.loss {
+        self.let_go_alone(&lost.loss);
+    }
+
+    fn let_go_alone(&mut self, loss: &Loss) {
+        if let Loss::Death { alone: true, held, .. } = loss {
             for number in held.iter().map(|holding| holding.first) {
                 self.let_go(number);
             }

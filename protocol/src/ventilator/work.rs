@@ -99,6 +99,11 @@ impl Work {
         Some(Run { last, ..run })
     }
 
+    /// Whether a number was in flight at too many deaths, wherever it is.
+    pub(crate) fn is_lonely(&self, number: u64) -> bool {
+        self.lonely_in((number, number)).next().is_some()
+    }
+
     /// Takes the lowest number that must run alone.
     pub(crate) fn take_lonely(&mut self) -> Option<(u64, Attempt)> {
         self.lonely.pop_first()

@@ -147,6 +147,9 @@ impl Ventilator {
                 );
                 if let Some(member) = self.fleet.members.get_mut(&link) {
                     member.in_flight += 1;
+                    if self.work.is_lonely(number) {
+                        member.alone.insert(number);
+                    }
                 }
                 if let Some(locate) = &mut self.locate {
                     locate.frontier = locate.frontier.max(number);
@@ -198,10 +201,9 @@ impl Ventilator {
     pub(super) fn leave_member(&mut self, link: LinkId, span: Span, count: u64) {
         if let Some(member) = self.fleet.members.get_mut(&link) {
             member.in_flight = member.in_flight.saturating_sub(count);
-            if member.alone.is_some_and(|number| (span.0..=span.1).contains(&number)) {
-                member.alone = None;
-                member.alone_begun = None;
-            }
+            let left = |number: &u64| (span.0..=span.1).contains(number);
+            member.alone.retain(|number| !left(number));
+            member.alone_begun.take_if(|(number, _)| left(number));
         }
     }
 
