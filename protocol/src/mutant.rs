@@ -51,6 +51,8 @@ mutants! {
     NoDedup,
     /// Settled never changes: a number that failed for good stays failed.
     FailureOverwritten,
+    /// Duplicates are counted.
+    DuplicatesUncounted,
     /// Each number and attempt is charged once.
     ChargedTwice,
     /// Only a death after "alone begun" charges its number.

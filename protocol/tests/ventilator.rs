@@ -7,8 +7,8 @@ use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LinkId, LogId, ProcessI
 use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, END_AGAIN, GONE_AFTER};
 use harmony_protocol::ventilator::{Config, Output, Payloads, Ventilator};
 use harmony_protocol::wire::{
-    CollectorState, Counts, Credit, Deaths, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong, Refused,
-    RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
+    CollectorState, Counts, Credit, Deaths, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong,
+    Refused, RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
 };
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;

@@ -9,6 +9,7 @@ use super::batch::{Batch, retry_delay};
 use super::commit::{Delta, Effect};
 use super::record::{Outcomes, Record};
 use super::state::Verdict;
+use crate::mutant::{self, Mutant};
 use crate::wire::{OutcomeCode, Results, Span};
 
 /// A duplicate whose bytes are to be compared with what is recorded.
@@ -47,7 +48,7 @@ impl Batch {
                 }
                 Verdict::Retry(current) => sieve.delta.retries.push(self.retry(now, entry.number, current)),
                 Verdict::Duplicate => {
-                    self.duplicates += 1;
+                    self.duplicates += u64::from(!mutant::on(Mutant::DuplicatesUncounted));
                     sieve.duplicates.push(position);
                 }
                 Verdict::OutOfRange => self.out_of_range += 1,

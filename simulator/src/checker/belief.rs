@@ -263,10 +263,10 @@ impl Belief {
         self.flights.get(&number).is_some_and(Flight::is_at_a_worker)
     }
 
-    /// Whether a number is at the worker on this link, and nobody has said otherwise.
-    pub(super) fn is_flying_on(&self, number: u64, connection: ConnectionId) -> bool {
-        let flight = self.flights.get(&number);
-        flight.is_some_and(|flight| flight.is_at_a_worker() && flight.connection == connection)
+    /// The link to the worker that a number is at, if nobody has said otherwise.
+    pub(super) fn flies_on(&self, number: u64) -> Option<ConnectionId> {
+        let flight = self.flights.get(&number).filter(|flight| flight.is_at_a_worker());
+        flight.map(|flight| flight.connection)
     }
 
     pub(super) fn is_settled(&self, number: u64) -> bool {

@@ -34,8 +34,6 @@ pub(super) struct Blame {
     announced: BTreeSet<(ProcessId, Execution)>,
     ended: BTreeSet<ProcessId>,
     contacts: BTreeMap<(PartyId, ProcessId), Contact>,
-    /// Deaths that a ventilator has told of, or would have with a link to the collector: it says so on each new one.
-    accused: BTreeSet<(PartyId, ProcessId)>,
     /// Charges that the collector was told of, by who was not fenced.
     told: BTreeSet<(BatchUid, u64, Attempt)>,
 }
@@ -46,7 +44,6 @@ impl Blame {
             Observation::Ended { party, .. } => {
                 self.ended.extend(seen.scene.process(party).map(|process| process.id));
                 self.contacts.retain(|(ventilator, _), _| *ventilator != party);
-                self.accused.retain(|(ventilator, _)| *ventilator != party);
             }
             Observation::LinkClosed { party, connection } => {
                 for ((ventilator, _), contact) in &mut self.contacts {
@@ -82,11 +79,8 @@ impl Blame {
             (Some(Role::Ventilator(_)), Message::Hello(hello)) if hello.role == Claimed::Worker => {
                 let contact = Contact::Linked(carried.connection);
                 let before = self.contacts.insert((carried.to, hello.process_id), contact);
-                if let Some(Contact::Away(since)) = before {
+                if let Some(Contact::Away(_)) = before {
                     seen.coverage.note(Branch::SuspectWithdrawn);
-                    if seen.at >= since + shortest(GONE_AFTER) {
-                        self.accused.insert((carried.to, hello.process_id));
-                    }
                 }
             }
             (Some(Role::Ventilator(_)), Message::Bye(_)) => {
@@ -126,9 +120,8 @@ impl Blame {
             Some(Contact::Away(since)) => self.ended.contains(process_id) || seen.at >= since + shortest(GONE_AFTER),
             _ => false,
         };
-        let told = !self.accused.insert((carried.from, *process_id));
         assert!(
-            gone || told,
+            gone,
             "rule 11: {worker} ({process_id}) is called dead by {}, which knows it as {contact:?}",
             seen.scene.name(carried.from)
         );

@@ -2,11 +2,11 @@
 //!
 //! For each ventilator process this keeps what it can know from what it was told, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use harmony_protocol::ids::{BatchUid, Epoch};
-use harmony_protocol::wire::{Message, Refused, Span, Start, StateBody, Tasks as TasksMessage};
+use harmony_protocol::ids::{BatchUid, Epoch, ProcessId};
+use harmony_protocol::wire::{Message, Refused, Span, Start, State, StateBody, Tasks as TasksMessage};
 
 use super::belief::Belief;
 use super::coverage::Branch;
@@ -16,6 +16,9 @@ use crate::observation::{Carried, Observation, Role};
 
 /// How long a takeover waits for workers that do not answer.
 const LOCATE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A number that was in flight at so many deaths runs alone.
+const DEATHS_BEFORE_ALONE: u32 = 3;
 
 /// A takeover that does not know yet what workers hold.
 #[derive(Debug)]
@@ -36,8 +39,11 @@ struct Client {
     locating: Option<Locating>,
     /// The collector has just said all that is settled.
     restated: bool,
-    /// Numbers that were sent to run alone, and on which link. On a new link nothing says that one runs alone.
-    alone: BTreeMap<u64, ConnectionId>,
+    /// Numbers that were sent to run alone, and to which process: a new link to it changes nothing.
+    alone: BTreeMap<u64, ProcessId>,
+    greeted: BTreeMap<ConnectionId, ProcessId>,
+    /// Numbers that the STATE of the collector says must run alone, as far as its pieces are in.
+    suspects: BTreeSet<u64>,
     ended: bool,
 }
 
@@ -176,8 +182,11 @@ impl Client {
     }
 
     fn hear(&mut self, seen: &Seen<'_>, carried: &Carried<'_>) {
-        if let Message::Missing(missing) = carried.message {
-            self.note_missing(seen, &missing.spans);
+        match carried.message {
+            Message::Missing(missing) => self.note_missing(seen, &missing.spans),
+            Message::Hello(hello) => drop(self.greeted.insert(carried.connection, hello.process_id)),
+            Message::State(state) => self.forget_alone(state),
+            _ => {}
         }
         let asked = self.belief.asked();
         let was_ready = self.belief.is_ready();
@@ -249,20 +258,39 @@ impl Client {
     /// Numbers that must run alone do so on at most half of the workers.
     fn check_alone(&mut self, connection: ConnectionId, tasks: &TasksMessage) {
         if !tasks.alone {
+            for entry in &tasks.entries {
+                self.alone.remove(&entry.number);
+            }
             return;
         }
         let [entry] = tasks.entries[..] else {
             panic!("rule 12: {:?} are to run alone, together", tasks.entries);
         };
+        let (belief, greeted) = (&self.belief, &self.greeted);
+        let at = |connection: ConnectionId| greeted.get(&connection).copied();
         self.alone
-            .retain(|number, connection| self.belief.is_flying_on(*number, *connection));
-        self.alone.insert(entry.number, connection);
-        let most = (self.belief.workers() / 2).max(1);
+            .retain(|number, process| belief.flies_on(*number).and_then(at) == Some(*process));
+        self.alone.extend(at(connection).map(|process| (entry.number, process)));
+        let most = (belief.workers() / 2).max(1);
+        let busy: BTreeSet<_> = self.alone.values().collect();
         assert!(
-            self.alone.len() <= most,
+            busy.len() <= most,
             "rule 12: {:?} run alone, on more than {most} workers",
             self.alone
         );
+    }
+
+    /// What the collector does not suspect any more, since it lost its log, need not be alone.
+    fn forget_alone(&mut self, state: &State) {
+        let StateBody::Collector(body) = &state.body else {
+            return;
+        };
+        let suspects = body.deaths.iter().filter(|deaths| deaths.count >= DEATHS_BEFORE_ALONE);
+        self.suspects.extend(suspects.map(|deaths| deaths.number));
+        if state.last {
+            let suspects = std::mem::take(&mut self.suspects);
+            self.alone.retain(|number, _| suspects.contains(number));
+        }
     }
 
     fn note_missing(&self, seen: &Seen<'_>, spans: &[Span]) {

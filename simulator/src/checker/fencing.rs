@@ -7,13 +7,22 @@ use harmony_protocol::wire::{Message, RefusedCode, StateBody};
 
 use super::scene::Seen;
 use crate::network::{ConnectionId, PartyId};
-use crate::observation::{Carried, Observation, Role};
+use crate::observation::{Carried, Observation, Role, Verdict};
+
+/// A claim, and the link on which it was heard.
+type Heard = (Epoch, InstanceId, ConnectionId);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Fencing {
     /// What each START claims.
     starts: BTreeMap<(ConnectionId, Alias), (Epoch, InstanceId)>,
+    /// All claims that were ever made.
+    claims: BTreeMap<BatchUid, BTreeSet<(Epoch, InstanceId)>>,
+    /// The last claim of each ventilator process.
+    own: BTreeMap<PartyId, (Epoch, InstanceId)>,
+    /// The claims that each process has heard of, and on which links.
+    heard: BTreeMap<(PartyId, BatchUid), BTreeSet<Heard>>,
     /// The last claim that each worker process has answered with STATE.
     accepted: BTreeMap<(PartyId, BatchUid), (Epoch, InstanceId)>,
     dispatchers: BTreeMap<(BatchUid, Epoch), ProcessId>,
@@ -26,8 +35,19 @@ pub(super) struct Fencing {
 impl Fencing {
     pub(super) fn observe(&mut self, seen: &Seen<'_>) {
         match *seen.what {
-            Observation::Ended { party, .. } => self.accepted.retain(|(worker, _), _| *worker != party),
-            Observation::Released { party, uid } => drop(self.accepted.remove(&(party, uid))),
+            Observation::Ended { party, .. } => {
+                self.accepted.retain(|(worker, _), _| *worker != party);
+                self.heard.retain(|(hearer, _), _| *hearer != party);
+                self.own.remove(&party);
+            }
+            Observation::Released { party, uid } => {
+                self.accepted.remove(&(party, uid));
+                self.heard.remove(&(party, uid));
+            }
+            Observation::Ends {
+                party,
+                verdict: Verdict::Fenced(epoch),
+            } => self.check_end(seen, party, *epoch),
             Observation::Wiped(uid) => drop(self.wiped.insert(uid)),
             Observation::Sent(carried) => {
                 if let Some(uid) = seen.scene.batch(&carried) {
@@ -42,7 +62,17 @@ impl Fencing {
     fn hear(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, uid: BatchUid) {
         let place = (carried.connection, carried.alias);
         match carried.message {
-            Message::Start(start) => drop(self.starts.insert(place, (start.epoch, start.instance))),
+            Message::Start(start) => {
+                let claim = (start.epoch, start.instance);
+                self.starts.insert(place, claim);
+                if start.epoch > 0 {
+                    self.claims.entry(uid).or_default().insert(claim);
+                    self.own.insert(carried.from, claim);
+                }
+            }
+            Message::Refused(refused) if refused.code == RefusedCode::Fenced => {
+                self.check_refused(seen, carried, uid, refused.epoch);
+            }
             Message::State(state) => match &state.body {
                 StateBody::Worker(_) => self.accept(carried, uid),
                 StateBody::Collector(_) => self.check_durable(seen, carried, uid),
@@ -98,13 +128,63 @@ impl Fencing {
         );
     }
 
+    /// Only who was overtaken is refused as fenced, by who knows the claim that overtook it. A link that a ventilator has
+    /// given up may be overtaken by what that ventilator said on a newer one.
+    fn check_refused(&self, seen: &Seen<'_>, carried: &Carried<'_>, uid: BatchUid, epoch: Epoch) {
+        let Some(claim) = self.starts.get(&(carried.connection, carried.alias)) else {
+            panic!("rule 3: REFUSED answers no START");
+        };
+        let mut heard = self.heard.get(&(carried.from, uid)).into_iter().flatten();
+        let by_heard = heard.any(|(known, instance, connection)| {
+            let elsewhere = *connection != carried.connection && *known >= claim.0;
+            *known == epoch && (elsewhere || overtakes((*known, *instance), *claim))
+        });
+        let mut durable = seen.facts(uid).claims.iter();
+        let by_durable = seen.scene.role(carried.from) == Some(Role::Collector)
+            && durable.any(|known| known.0 == epoch && overtakes(*known, *claim));
+        assert!(
+            by_heard || by_durable,
+            "rule 3: {} is fenced by {} for epoch {epoch}, and has {claim:?}",
+            seen.scene.name(carried.to),
+            seen.scene.name(carried.from)
+        );
+    }
+
+    /// Who ends as fenced was overtaken by another ventilator.
+    fn check_end(&self, seen: &Seen<'_>, party: PartyId, epoch: Epoch) {
+        let Some(Role::Ventilator(batch)) = seen.scene.role(party) else {
+            return;
+        };
+        let own = self.own.get(&party);
+        let mut claims = self.claims.get(&seen.oracle[batch].uid).into_iter().flatten();
+        assert!(
+            own.is_some_and(|own| claims.any(|claim| claim.0 == epoch && overtakes(*claim, *own))),
+            "rule 3: {} ends as fenced for epoch {epoch}, and has {own:?}",
+            seen.scene.name(party)
+        );
+    }
+
     fn take(&mut self, seen: &Seen<'_>, carried: &Carried<'_>) {
-        let fenced = matches!(carried.message, Message::Refused(refused) if refused.code == RefusedCode::Fenced);
-        if fenced
+        if let (Message::Start(start), Some(uid)) = (carried.message, seen.scene.batch(carried))
+            && start.epoch > 0
+        {
+            let heard = self.heard.entry((carried.to, uid)).or_default();
+            heard.insert((start.epoch, start.instance, carried.connection));
+        }
+        // An answer to an older claim comes too late.
+        let fenced = |epoch| self.own.get(&carried.to).is_none_or(|own| epoch >= own.0);
+        if let Message::Refused(refused) = carried.message
+            && refused.code == RefusedCode::Fenced
+            && fenced(refused.epoch)
             && seen.scene.role_of(carried.from) == Some(Role::Collector)
             && let Some(process) = seen.scene.process(carried.to)
         {
             self.fenced.insert(process.id);
         }
     }
+}
+
+/// Whether a claim fences that of another ventilator.
+fn overtakes(claim: (Epoch, InstanceId), other: (Epoch, InstanceId)) -> bool {
+    claim.1 != other.1 && claim.0 >= other.0
 }

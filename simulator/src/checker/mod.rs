@@ -10,7 +10,7 @@
 //! | I6 failed list exact | how each number ended, by its nature; each charge was told by who was not fenced | `blame`, `facts` |
 //! | I7 counts true | totals told are durable; in flight at a ventilator is what it can know | `counts`, `dispatch` |
 //! | I9 fenced | accepted epochs never fall at a worker, one dispatcher for an epoch | `fencing`, `executions` |
-//! | I10 bounded waste | each second dispatch has its own cause, each run its own dispatch | `dispatch`, `belief`, `executions` |
+//! | I10 bounded waste | each second dispatch has its own cause, each run its own dispatch; duplicates are counted | `dispatch`, `belief`, `executions`, `duplicates` |
 //! | I13 order-free | the same tasks under other workers, credit and seeds | `tests/order.rs` |
 //! | L1, L2 | progress, and answers to END, when nothing is in the way | `liveness` |
 //!
@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | 1 | an alias keeps its batch; HELLO first. Versions: the tests of the protocol. Silence: `tests/timers.rs` | `scene`, `greeting` |
 //! | 2 | TASKS carry the sender's epoch; stale ones never run; stale LOST charges nobody | `dispatch`, `executions`, `blame` |
-//! | 3 | claims are durable before STATE, START to a worker needs STATE, the fenced are silent | `fencing`, `dispatch` |
+//! | 3 | claims are durable before STATE, START to a worker needs STATE, only the overtaken are fenced, and they are silent | `fencing`, `dispatch` |
 //! | 4 | the settled set is what the last STATE said: what it does not list may leave again | `belief` |
 //! | 5 | TASKS only after STATE; what a takeover sends before it has located all; one copy at a worker | `dispatch`, `executions` |
 //! | 6 | RESULTS are acked in time, and an ACK disposes of what is durable. Discarding after 10 minutes: `tests/timers.rs` | `liveness`, `durable` |
@@ -26,8 +26,8 @@
 //! | 8 | no outcome is lost or waits for ever. The sums of allowances: the collector's `sanity_check` | `liveness` |
 //! | 9 | tasks and bytes within the credit of the newest WANT. Room held by nobody: the worker's `sanity_check` | `credit` |
 //! | 10 | see I10; no number twice without the collector's STATE, nothing new to a worker that cannot reach it | `belief`, `dispatch` |
-//! | 11 | who is called dead has ended or was away for 30 s, and had not said BYE | `blame` |
-//! | 12 | alone means alone, on at most half of the workers; only what was announced is charged | `executions`, `dispatch`, `blame` |
+//! | 11 | who is called dead has ended or is away for 30 s, and had not said BYE | `blame` |
+//! | 12 | alone means alone, on at most half of the workers, for all that one ventilator knows; only what was announced is charged | `executions`, `dispatch`, `blame` |
 //! | 13 | no attempt before its delay, by the clock of the ventilator, and none below the one that was asked for | `belief` |
 //! | 14 | another N is never recorded; N = 0 ends. Sources are not simulated | `facts`, `liveness` |
 //! | 15 | DONE is durable; damage read back is missing again; batch CANCEL only after DONE | `durable`, `ending` |
@@ -41,6 +41,7 @@ mod counts;
 mod coverage;
 mod credit;
 mod dispatch;
+mod duplicates;
 mod durable;
 mod ending;
 mod executions;
@@ -58,6 +59,7 @@ use self::branches::Branches;
 pub use self::coverage::{BRANCHES, Branch, Coverage};
 use self::credit::Credit;
 use self::dispatch::Dispatch;
+use self::duplicates::Duplicates;
 use self::durable::Durable;
 use self::ending::Endings;
 use self::executions::Executions;
@@ -90,6 +92,7 @@ struct Models {
     fencing: Fencing,
     credit: Credit,
     blame: Blame,
+    duplicates: Duplicates,
     liveness: Liveness,
     branches: Branches,
 }
@@ -105,6 +108,7 @@ impl Models {
         self.credit.observe(seen);
         self.blame.observe(seen);
         counts::observe(seen);
+        self.duplicates.observe(seen);
         self.liveness.observe(seen);
         self.branches.observe(seen);
     }
