@@ -172,11 +172,12 @@ impl Disk {
     /// The header of the segment that is written is spared: nothing of that segment survives its loss, also what a
     /// living process has yet to write there.
     pub fn flip(&mut self, random: &mut Rng) -> Option<PathBuf> {
+        // A process that was killed may have left more than it was told is durable.
+        self.files.values_mut().for_each(|file| file.read_on(&self.memory));
         let open = |(_, file): &(&BatchUid, &mut LogFile)| file.facts().ended.is_none();
         let mut logs: Vec<_> = self.files.iter_mut().filter(open).collect();
         let chosen = random.usize(0..logs.len().max(1));
         let (uid, file) = logs.get_mut(chosen)?;
-        file.read_on(&self.memory);
         let dir = dir(**uid);
         let names: Vec<String> = self.memory.durable_names(&dir);
         let name = names.get(random.usize(0..names.len().max(1)))?;
