@@ -11,14 +11,14 @@ use crate::session::LinkOutput;
 pub enum Output {
     /// Something on a link.
     Link(LinkOutput),
-    /// Open the log of a batch, or make it; answer with [`Collector::handle_opened`].
+    /// Open the log of a batch, or make it; answer with [`Collector::handle_opened`](super::Collector::handle_opened).
     Open {
         /// The batch.
         uid: BatchUid,
         /// Whether to make a log if there is none.
         create: bool,
     },
-    /// Append one record. If the disk is full, answer with [`Collector::handle_disk_full`].
+    /// Append one record. If the disk is full, answer with [`Collector::handle_disk_full`](super::Collector::handle_disk_full).
     Append {
         /// The batch.
         uid: BatchUid,
@@ -29,7 +29,7 @@ pub enum Output {
         /// Which entries settle which numbers.
         settled: Vec<Settled>,
     },
-    /// Make everything up to this record durable, then answer with [`Collector::handle_synced`].
+    /// Make everything up to this record durable, then answer with [`Collector::handle_synced`](super::Collector::handle_synced).
     Sync {
         /// The batch.
         uid: BatchUid,
@@ -50,12 +50,12 @@ pub enum Output {
         /// The state.
         state: Vec<u8>,
     },
-    /// Read all records back and check them, then answer with [`Collector::handle_read_back`].
+    /// Read all records back and check them, then answer with [`Collector::handle_read_back`](super::Collector::handle_read_back).
     ReadBack {
         /// The batch.
         uid: BatchUid,
     },
-    /// Compare a duplicate with what is recorded, then answer with [`Collector::handle_compared`].
+    /// Compare a duplicate with what is recorded, then answer with [`Collector::handle_compared`](super::Collector::handle_compared).
     Compare {
         /// The batch.
         uid: BatchUid,

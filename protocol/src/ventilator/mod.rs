@@ -4,6 +4,8 @@ mod collector_link;
 mod dispatch;
 mod fleet;
 mod losses;
+mod missing;
+mod settling;
 mod work;
 mod workers;
 
