@@ -27,6 +27,8 @@ struct Stage {
     now: Instant,
     collector: (LinkId, Alias),
     worker: (LinkId, Alias),
+    /// Counts the worker's processes.
+    incarnation: u128,
 }
 
 impl Stage {
@@ -67,6 +69,7 @@ impl Stage {
             now,
             collector: nowhere,
             worker: nowhere,
+            incarnation: 0,
         };
         stage.machine.handle_collector(now, "collector");
         stage.machine.handle_worker(now, "worker", "worker");
@@ -109,11 +112,16 @@ impl Stage {
                 self.worker = (link, 0);
             }
             self.machine.handle_link_opened(self.now, link);
+            let process = if role == Role::Worker {
+                20 + self.incarnation
+            } else {
+                10
+            };
             let hello = Hello {
                 versions: VERSIONS,
                 role,
                 name: endpoint,
-                process_id: ProcessId(Uuid::from_u128(10 + role as u128)),
+                process_id: ProcessId(Uuid::from_u128(process)),
                 slots: Some(1),
                 max_payload: 1,
                 heartbeat_millis: 1_000,
@@ -437,6 +445,37 @@ fn what_runs_alone_does_so_on_a_new_link_too() {
     stage.worker_answers(&wanted);
     let said = stage.step();
     assert_eq!(tasks(&said), 0, "it runs alone: {said:?}");
+}
+
+#[test]
+fn a_death_that_the_collector_does_not_know_yet_counts() {
+    let claimed = collector_state_with(|state| {
+        let count = DEATHS_BEFORE_ALONE - 1;
+        state.deaths = vec![Deaths { number: 0, count }];
+    });
+    let mut stage = Stage::new(|_| {});
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    let mut alone = Vec::new();
+    for _ in 0..2 {
+        stage.collector_answers(&claimed);
+        stage.step();
+        stage.worker_answers(&worker_state());
+        let wanted = credit(&stage.step());
+        stage.worker_answers(&wanted);
+        alone.extend(stage.step().iter().filter_map(|message| match message {
+            Message::Tasks(tasks) => Some(tasks.alone),
+            _ => None,
+        }));
+        // Another process of the worker comes back, so that this one is dead, and the collector comes back later.
+        stage.machine.handle_link_closed(stage.now, stage.collector.0);
+        stage.machine.handle_link_closed(stage.now, stage.worker.0);
+        stage.incarnation += 1;
+        stage.now += Duration::from_millis(100);
+        stage.machine.handle_timeout(stage.now);
+        stage.greet();
+    }
+    assert_eq!(alone, [false, true]);
 }
 
 #[test]

@@ -55,6 +55,15 @@ impl Losses {
         }
     }
 
+    /// Numbers in flight at deaths that the collector has not echoed.
+    pub(super) fn untold(&self) -> impl Iterator<Item = u64> {
+        let held = self.pending.iter().flat_map(|loss| match loss {
+            Loss::Death { held, .. } => held.as_slice(),
+            Loss::Unsendable { .. } => &[],
+        });
+        held.flat_map(|holding| holding.first..=holding.last)
+    }
+
     pub(super) fn timeout(&self) -> Option<Instant> {
         let returning = self.returning.iter().map(|returning| returning.due).min();
         returning

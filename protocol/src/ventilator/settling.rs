@@ -49,11 +49,16 @@ impl Ventilator {
         self.asked.clear();
         let settled = &self.settled;
         self.losses.held_back.retain(|number, _| !settled.contains(*number));
-        let deaths = snapshot
+        let mut deaths: BTreeMap<_, _> = snapshot
             .deaths
             .iter()
             .map(|deaths| (deaths.number, deaths.count))
-            .collect::<BTreeMap<_, _>>();
+            .collect();
+        // A death that the collector may not know yet was counted, and is said again.
+        for number in self.losses.untold().filter(|number| !settled.contains(*number)) {
+            let told = deaths.entry(number).or_default();
+            *told = self.work.deaths(number).max(*told);
+        }
         self.work.replace_deaths(deaths);
         self.refill(now, &snapshot.retries, fresh.as_ref());
         self.collector.became_ready(now);

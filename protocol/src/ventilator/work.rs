@@ -120,6 +120,11 @@ impl Work {
         }
     }
 
+    /// How many deaths a number was in flight at.
+    pub(crate) fn deaths(&self, number: u64) -> u32 {
+        self.deaths.get(&number).copied().unwrap_or_default()
+    }
+
     /// Replaces all counts of deaths by what the collector says.
     pub(crate) fn replace_deaths(&mut self, deaths: BTreeMap<u64, u32>) {
         self.deaths = deaths;
