@@ -1,19 +1,18 @@
 //! The folder for the sockets of a run, short enough for their paths, and gone when the run is.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use harmony_transport::Endpoint;
 use harmony_worker::parent::OWNER_FILE;
 
 use crate::exit::Failure;
 
+/// Behind it come the process that makes the folder, and some random letters.
 const PREFIX: &str = "harmony-";
-/// A folder younger than this may not have its owner's lock yet.
-const YOUNG: Duration = Duration::from_secs(10);
 
 /// The folder.
 pub(crate) struct Sockets {
@@ -34,7 +33,7 @@ impl Sockets {
         };
         // TempDir has mode 0700.
         let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .tempdir_in(&base)
             .map_err(refused)?;
         // Locked before it has its name: a run that sweeps just now must not take the folder for abandoned.
@@ -82,18 +81,20 @@ fn is_abandoned(dir: &Path, me: u32) -> bool {
         // Shared, since a part that leaves just now looks in the same way.
         return owner.try_lock_shared().is_ok();
     }
-    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten().peekable();
-    if entries.peek().is_some() {
-        // Swept, and made again by a part that was just starting and was killed.
-        return entries.all(|entry| is_dead_socket(&entry));
-    }
-    let modified = metadata.modified().ok();
-    let age = modified.and_then(|then| SystemTime::now().duration_since(then).ok());
-    age.is_some_and(|age| age > YOUNG)
+    // It is just being made, or was swept and made again by a part that was just starting; or one of them was killed.
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    !maker_lives(dir) && !entries.any(|entry| answers(&entry))
 }
 
-fn is_dead_socket(entry: &fs::DirEntry) -> bool {
-    entry.file_type().is_ok_and(|kind| kind.is_socket()) && UnixStream::connect(entry.path()).is_err()
+fn maker_lives(dir: &Path) -> bool {
+    let name = dir.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    // Whoever calls a folder of his own so keeps it.
+    maker.is_none_or(|pid| pid.parse::<u32>().is_err() || Path::new("/proc").join(pid).exists())
+}
+
+fn answers(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_socket()) && UnixStream::connect(entry.path()).is_ok()
 }
 
 #[cfg(test)]
@@ -110,15 +111,28 @@ mod tests {
             fs::create_dir(&path).unwrap();
             path
         };
-        let (dead, alone, answering) = (folder("harmony-1"), folder("harmony-2"), folder("harmony-3"));
+        // No process has this number.
+        let (nobody, me) = (u32::MAX, std::process::id());
+        let dead = folder("harmony-1-dead");
         fs::write(dead.join(OWNER_FILE), "").unwrap();
-        drop(UnixListener::bind(alone.join("worker")).unwrap());
+        let half_made = folder(&format!("harmony-{nobody}-half"));
+        fs::write(half_made.join("unnamed"), "").unwrap();
+        let made_again = folder(&format!("harmony-{nobody}-again"));
+        drop(UnixListener::bind(made_again.join("worker")).unwrap());
+        let answering = folder(&format!("harmony-{nobody}-answering"));
         let _worker = UnixListener::bind(answering.join("worker")).unwrap();
-        let (young, owned, another) = (folder("harmony-4"), folder("harmony-5"), folder("another"));
+        let owned = folder(&format!("harmony-{nobody}-owned"));
         let owner = File::create(owned.join(OWNER_FILE)).unwrap();
         owner.lock().unwrap();
+        let being_made = folder(&format!("harmony-{me}-new"));
+        let strange = [folder("harmony-notes"), folder("another")];
         sweep(base.path());
-        assert_eq!((dead.exists(), alone.exists()), (false, false));
-        assert!(answering.exists() && young.exists() && owned.exists() && another.exists());
+        assert!([dead, half_made, made_again].iter().all(|path| !path.exists()));
+        assert!(
+            [answering, owned, being_made]
+                .iter()
+                .chain(&strange)
+                .all(|path| path.exists())
+        );
     }
 }
