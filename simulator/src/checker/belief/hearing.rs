@@ -179,15 +179,8 @@ impl Belief {
         for holding in &body.held {
             for number in holding.first..=holding.last {
                 member.listed.insert(number);
-                let flight = self.flights.get(&number);
-                // An attempt that the collector has asked for, or one that left and whose link is gone.
-                let wanted = self
-                    .retries
-                    .get(&number)
-                    .copied()
-                    .max(flight.map(|flight| flight.attempt));
-                let wanted_higher = wanted.is_some_and(|wanted| wanted > holding.attempt);
-                let elsewhere = flight.is_some_and(Flight::is_at_a_worker);
+                let wanted_higher = self.retries.get(&number).is_some_and(|at| *at > holding.attempt);
+                let elsewhere = self.flights.get(&number).is_some_and(Flight::is_at_a_worker);
                 if self.settled.contains(&number) || wanted_higher || elsewhere {
                     continue;
                 }
