@@ -1,7 +1,7 @@
 //! What the writer, the syncer and the readers of a log have in common.
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -151,15 +151,21 @@ impl Shared {
             }
             catalog.sealed(number)
         };
-        let path = segment_path(&self.dir, number);
-        let Some(sealed) = sealed else {
-            return Err(LogError::Damaged { path, offset: 0 });
-        };
+        let (file, sealed) = self.open_sealed(sealed, &segment_path(&self.dir, number))?;
+        Ok((file, sealed.first, sealed.length))
+    }
+
+    /// Opens a file of a sealed segment; what is not in the catalog counts as damaged.
+    fn open_sealed(&self, sealed: Option<Sealed>, path: &Path) -> Result<(Arc<dyn DiskFile>, Sealed), LogError> {
+        let sealed = sealed.ok_or_else(|| LogError::Damaged {
+            path: path.to_path_buf(),
+            offset: 0,
+        })?;
         let file = self
             .files
-            .open(&*self.disk, &path)
-            .map_err(|source| LogError::io("open", &path, source))?;
-        Ok((file, sealed.first, sealed.length))
+            .open(&*self.disk, path)
+            .map_err(|source| LogError::io("open", path, source))?;
+        Ok((file, sealed))
     }
 
     /// Whether the header of a segment can be read. If not, opening the log will set the whole segment aside.
@@ -218,13 +224,7 @@ impl Shared {
     fn index(&self, segment: u32) -> Result<IndexFile, LogError> {
         let path = index_path(&self.dir, segment);
         let sealed = self.read().sealed(segment);
-        let Some(sealed) = sealed else {
-            return Err(LogError::Damaged { path, offset: 0 });
-        };
-        let file = self
-            .files
-            .open(&*self.disk, &path)
-            .map_err(|source| LogError::io("open", &path, source))?;
+        let (file, sealed) = self.open_sealed(sealed, &path)?;
         Ok(IndexFile {
             file,
             path,
