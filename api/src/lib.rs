@@ -5,6 +5,7 @@
 //! a file is checked against is the one that the API server gets from [`crd_yaml`], so both refuse the same files.
 
 mod batch;
+pub mod conventions;
 mod crd;
 pub mod limits;
 mod node;

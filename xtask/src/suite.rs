@@ -126,6 +126,7 @@ pub(crate) const SOAK: &[Step] = &[
 const UNIT: Suite = Suite::new(&[
     "--workspace",
     "--exclude=harmony",
+    "--exclude=harmony-e2e",
     "--exclude=harmony-fuzz",
     "--exclude=harmony-simulator",
     "--lib",

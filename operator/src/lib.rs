@@ -1,0 +1,1 @@
+//! The operator: reconciles `HarmonyBatch` resources and is the ventilator of each.

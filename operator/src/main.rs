@@ -1,0 +1,3 @@
+//! `harmony-operator`.
+
+fn main() {}
