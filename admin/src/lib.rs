@@ -1,1 +1,39 @@
 //! The HTTP endpoints of every process: `/metrics`, `/healthz`, `/readyz` and, on loopback, `/debug/state`.
+//!
+//! All of them show one thing: a [`Snapshot`] of the process's main loop, which the loop itself gives when it is asked.
+//! A loop that does not answer is stuck, and that is all that `/healthz` fails for.
+//!
+//! ```ignore
+//! let (inspector, mut inspections) = harmony_admin::inspections();
+//! let _admin = harmony_admin::start(&args, inspector, Registry::new(), Router::new())?;
+//! loop {
+//!     tokio::select! {
+//!         // ...
+//!         Some(inspection) = inspections.next() => inspection.answer(machine.snapshot()),
+//!     }
+//! }
+//! ```
+
+mod args;
+mod inspection;
+mod listener;
+mod metrics;
+mod routes;
+mod server;
+
+pub use args::AdminArgs;
+pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
+pub use listener::{CONNECTIONS, IDLE_AFTER};
+pub use metrics::Metrics;
+pub use server::{Admin, AdminError, start};
+
+/// What a process tells of itself, all at one moment. Its JSON is `/debug/state`.
+pub trait Snapshot: serde::Serialize + Send + 'static {
+    /// What `/metrics` shows of it, besides what the process's registry holds.
+    fn observe(&self, metrics: &mut Metrics);
+
+    /// Why the process cannot do its work right now, if so, for `/readyz`.
+    fn unready(&self) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,109 @@
+//! A listener whose connections are bounded in number and in silence.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Connections at once at one address; further ones wait until one ends. A scraper and some probes need a handful.
+pub const CONNECTIONS: usize = 64;
+/// A connection at the public address on which nothing moves for this long is closed, so that silent ones cannot lock
+/// the probes out: somewhat above the interval at which scrapers come back.
+pub const IDLE_AFTER: Duration = Duration::from_secs(75);
+
+/// Accepts connections.
+pub(crate) struct Bounded {
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    idle_after: Option<Duration>,
+}
+
+impl Bounded {
+    /// Connections that stay silent for `idle_after` are closed.
+    pub(crate) fn new(listener: TcpListener, idle_after: Option<Duration>) -> Self {
+        Self {
+            listener,
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            idle_after,
+        }
+    }
+}
+
+impl Listener for Bounded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        let (stream, from) = Listener::accept(&mut self.listener).await;
+        let idle = self.idle_after.map(|after| (after, Box::pin(sleep(after))));
+        let connection = Connection {
+            stream,
+            idle,
+            _permit: permit,
+        };
+        (connection, from)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// Passes on what a read or a write gave, or that nothing has moved for too long.
+    fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some((after, idle)) = &mut self.idle else {
+            return moved;
+        };
+        if moved.is_ready() {
+            idle.as_mut().reset(Instant::now() + *after);
+            return moved;
+        }
+        ready!(idle.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.watch(context, read)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,58 @@
+//! Metrics that are computed when they are asked for.
+
+use std::collections::BTreeMap;
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+/// The metrics of one scrape. What is gone from the state is gone from here, too: nothing has to be removed.
+#[derive(Debug, Default)]
+pub struct Metrics(BTreeMap<&'static str, MetricFamily>);
+
+impl Metrics {
+    /// A value that goes up and down.
+    pub fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: u64) {
+        let mut gauge = Gauge::default();
+        gauge.set_value(float(value));
+        self.push(name, help, MetricType::GAUGE, labels, Metric::from_gauge(gauge));
+    }
+
+    /// A total since the process, or what it shows, began.
+    pub fn counter(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: u64) {
+        let mut counter = Counter::default();
+        counter.set_value(float(value));
+        let mut metric = Metric::default();
+        metric.set_counter(counter);
+        self.push(name, help, MetricType::COUNTER, labels, metric);
+    }
+
+    fn push(&mut self, name: &'static str, help: &str, kind: MetricType, labels: &[(&str, &str)], mut metric: Metric) {
+        metric.set_label(labels.iter().map(|(name, value)| label(name, value)).collect());
+        let family = self.0.entry(name).or_insert_with(|| {
+            let mut family = MetricFamily::default();
+            family.set_name(name.to_owned());
+            family.set_help(help.to_owned());
+            family.set_field_type(kind);
+            family
+        });
+        family.mut_metric().push(metric);
+    }
+
+    pub(crate) fn into_families(self) -> Vec<MetricFamily> {
+        self.0.into_values().collect()
+    }
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.to_owned());
+    label.set_value(value.to_owned());
+    label
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus knows no integers; counts stay exact below 2^53"
+)]
+fn float(value: u64) -> f64 {
+    value as f64
+}
