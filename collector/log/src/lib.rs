@@ -26,6 +26,7 @@ mod frame;
 mod in_order;
 mod index;
 mod index_file;
+mod look;
 pub mod memory;
 pub mod read_back;
 mod reader;

@@ -120,12 +120,12 @@ fn tidy(disk: &dyn Disk, dir: &Path, survey: &Survey, recovery: &mut Recovery) -
     disk.sync_dir(dir).map_err(|source| LogError::io("sync", dir, source))
 }
 
-/// A log that was surveyed and tidied.
-struct Opening<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
-    identity: Identity,
-    survey: &'a Survey,
+/// A log that was surveyed and, if it is to be written, tidied.
+pub(crate) struct Opening<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) dir: &'a Path,
+    pub(crate) identity: Identity,
+    pub(crate) survey: &'a Survey,
 }
 
 impl Opening<'_> {
@@ -134,7 +134,7 @@ impl Opening<'_> {
     }
 
     /// Gives the caller back its state and the records behind it.
-    fn replay(&self, replay: &mut dyn Replay, recovery: &mut Recovery) -> Result<(), LogError> {
+    pub(crate) fn replay(&self, replay: &mut dyn Replay, recovery: &mut Recovery) -> Result<(), LogError> {
         let mut from = Position::default();
         if let Some(checkpoint) = &self.survey.checkpoint {
             from = checkpoint.at;
@@ -175,7 +175,7 @@ impl Opening<'_> {
     }
 
     /// All segments but the last, each with its index.
-    fn sealed(&self, recovery: &mut Recovery) -> Result<Vec<Sealed>, LogError> {
+    pub(crate) fn sealed(&self, recovery: &mut Recovery) -> Result<Vec<Sealed>, LogError> {
         let Some((_, segments)) = self.survey.segments.split_last() else {
             return Ok(Vec::new());
         };
