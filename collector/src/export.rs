@@ -16,12 +16,48 @@ use serde::Serialize;
 /// Bytes gathered before a file is written to.
 const BUFFER: usize = 1 << 20;
 
+/// The first line of a job log: the names of its columns.
+const HEADING: &[u8] = b"number\tattempt\tworker\tstart\tduration\toutcome";
+
 /// The name of the file with one line per success, in number order.
 pub const RESULTS: &str = "results.ndjson";
 /// The name of the file with one line per final failure, in number order.
 pub const FAILED: &str = "failed.ndjson";
 /// The name of the file with one row per recorded attempt.
 pub const JOBLOG: &str = "joblog.tsv";
+
+/// One of the files of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// [`RESULTS`].
+    Results,
+    /// [`FAILED`].
+    Failed,
+    /// [`JOBLOG`].
+    Joblog,
+}
+
+impl Export {
+    /// The name of the file.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Results => RESULTS,
+            Self::Failed => FAILED,
+            Self::Joblog => JOBLOG,
+        }
+    }
+}
+
+/// Why lines could not be passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] LogError),
+    /// Whoever takes the lines takes no more.
+    #[error("{0}")]
+    Write(#[from] io::Error),
+}
 
 /// Why the files could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +136,47 @@ pub fn export(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<Expor
     Ok(exported)
 }
 
+/// Passes on the lines of one file as far as they are recorded now: results and failures from this number on, of the job log
+/// the rows from this one on, of which the first is row 0. Only the beginning of a job log has its heading.
+pub fn stream(reader: &LogReader, file: Export, from: u64, out: &mut impl Write) -> Result<(), StreamError> {
+    if file == Export::Joblog {
+        return stream_joblog(reader, from, out);
+    }
+    let mut cursor = Cursor::new(reader);
+    for item in reader.in_order(from) {
+        let (_, location) = item?;
+        let Some((entry, output, log)) = cursor.outcome(location)? else {
+            continue;
+        };
+        match (file, entry.outcome == OutcomeCode::Succeeded) {
+            (Export::Results, true) => write_result(out, &entry, &output)?,
+            (Export::Failed, false) => write_failure(out, &entry, &log)?,
+            _ => continue,
+        }
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn stream_joblog(reader: &LogReader, from: u64, out: &mut impl Write) -> Result<(), StreamError> {
+    if from == 0 {
+        out.write_all(HEADING)?;
+        out.write_all(b"\n")?;
+    }
+    let mut row = 0;
+    for outcomes in outcomes(reader) {
+        let (worker, entries) = outcomes?;
+        for entry in &entries {
+            if row >= from {
+                write_row(out, &worker, entry)?;
+                out.write_all(b"\n")?;
+            }
+            row += 1;
+        }
+    }
+    Ok(())
+}
+
 fn write_result(out: &mut impl Write, entry: &ResultEntry, output: &[u8]) -> io::Result<()> {
     let text = std::str::from_utf8(output).ok();
     let line = ResultLine {
@@ -125,18 +202,29 @@ fn write_failure(out: &mut impl Write, entry: &ResultEntry, log: &[u8]) -> io::R
 
 fn export_joblog(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<(), ExportError> {
     let mut joblog = Target::create(dir, JOBLOG, stop)?;
-    joblog.line(|out| write!(out, "number\tattempt\tworker\tstart\tduration\toutcome"))?;
-    for record in reader.records() {
-        let Ok(Record::Outcomes(outcomes)) = Record::decode(&record?.bytes) else {
-            continue;
-        };
-        // A name is the user's text: a tab or a line end in it would shift the columns.
-        let worker = outcomes.worker.replace(['\t', '\n', '\r'], " ");
-        for entry in &outcomes.results.entries {
+    joblog.line(|out| out.write_all(HEADING))?;
+    for outcomes in outcomes(reader) {
+        let (worker, entries) = outcomes?;
+        for entry in &entries {
             joblog.line(|out| write_row(out, &worker, entry))?;
         }
     }
     joblog.finish()
+}
+
+/// All recorded attempts, with the name of their worker.
+fn outcomes(reader: &LogReader) -> impl Iterator<Item = Result<(String, Vec<ResultEntry>), LogError>> {
+    reader.records().filter_map(|record| match record {
+        Ok(record) => match Record::decode(&record.bytes) {
+            // A name is the user's text: a tab or a line end in it would shift the columns.
+            Ok(Record::Outcomes(outcomes)) => Some(Ok((
+                outcomes.worker.replace(['\t', '\n', '\r'], " "),
+                outcomes.results.entries,
+            ))),
+            _ => None,
+        },
+        Err(error) => Some(Err(error)),
+    })
 }
 
 fn write_row(out: &mut impl Write, worker: &str, entry: &ResultEntry) -> io::Result<()> {
