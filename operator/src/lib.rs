@@ -1,1 +1,3 @@
 //! The operator: reconciles `HarmonyBatch` resources and is the ventilator of each.
+
+mod leader;

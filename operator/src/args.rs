@@ -1,0 +1,64 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use harmony_admin::AdminArgs;
+use harmony_transport::LinkArgs;
+
+/// Runs `HarmonyBatch` resources: makes their pods, and is the ventilator of each.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "harmony-operator", version)]
+pub struct Program {
+    /// What to do; without a command it runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How it runs.
+    #[command(flatten)]
+    pub args: OperatorArgs,
+}
+
+/// What else the program does.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Print the `CustomResourceDefinition` of `HarmonyBatch`, for `kubectl apply`
+    Crd,
+}
+
+/// How the operator runs. Inside a pod the downward API gives what has an environment variable.
+#[derive(clap::Args, Clone, Debug)]
+pub struct OperatorArgs {
+    /// The namespace that this operator runs in: its lease is there, and pods of batches let it in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "harmony-system", value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// The name of this operator's pod, as its lease shows it.
+    #[arg(long, env = "POD_NAME", default_value = "harmony-operator", value_name = "NAME")]
+    pub pod_name: String,
+    /// The image with `harmony`: the collector runs it, and workers get their agent from it.
+    #[arg(long, env = "HARMONY_IMAGE", default_value = "harmony:dev", value_name = "IMAGE")]
+    pub image: String,
+    /// When that image is pulled: Always, `IfNotPresent` or Never.
+    #[arg(long, default_value = "IfNotPresent", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub image_pull_policy: String,
+    /// The folder for tasks that can be read only once, such as those behind a URL.
+    #[arg(long, default_value = "/var/lib/harmony", value_name = "DIR")]
+    pub spool_dir: PathBuf,
+    /// Metrics, health and state.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// How links to pods are protected.
+    #[command(flatten)]
+    pub link: LinkArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Program::command().debug_assert();
+    }
+}
