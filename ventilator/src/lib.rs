@@ -1,4 +1,5 @@
 //! Task sources and the driver of the ventilator machine.
 
 pub mod driver;
+pub mod rate;
 pub mod source;
