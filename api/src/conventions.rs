@@ -15,6 +15,14 @@ pub const ORDINAL_LABEL: &str = "harmony.dev/ordinal";
 /// The label with a worker pod's generation: how many pods had its ordinal before, from 0.
 pub const GENERATION_LABEL: &str = "harmony.dev/generation";
 
+/// The label with the revision of the template and executor that a worker pod was made from.
+pub const REVISION_LABEL: &str = "harmony.dev/revision";
+
+/// Where Harmony's image holds its program. Not below [`AGENT_DIR`], which a volume hides.
+pub const IMAGE_PROGRAM: &str = "/bin/harmony";
+/// Where Harmony's image holds the operator.
+pub const IMAGE_OPERATOR: &str = "/bin/harmony-operator";
+
 /// The container that runs tasks; without one of this name it is the first of the template.
 pub const WORKER_CONTAINER: &str = "worker";
 /// The container of the collector pod.
@@ -28,6 +36,8 @@ pub const AGENT_DIR: &str = "/harmony";
 
 /// Where ventilators and workers reach a pod: HARMONY/1. Ports are uncommon, since users' containers share them.
 pub const LINK_PORT: u16 = 27_700;
+/// The name of [`LINK_PORT`] in the pod.
+pub const LINK_PORT_NAME: &str = "harmony";
 /// Where a pod's `/metrics`, `/healthz` and `/readyz` are.
 pub const METRICS_PORT: u16 = 27_780;
 /// The name of [`METRICS_PORT`] in the pod.
