@@ -1,6 +1,7 @@
 //! The validated batch: the single input of everything that runs one.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub struct ValidatedBatch {
     pub name: BatchName,
     /// N as the batch states it; if it does not, the source of the tasks tells it.
     pub completions: Option<u64>,
-    /// Workers, at least 1.
+    /// Workers. Only on Kubernetes it may be 0, and then nothing runs.
     pub parallelism: u32,
     /// Tasks at once in one worker, at least 1.
     pub slots_per_worker: u32,
@@ -22,6 +23,8 @@ pub struct ValidatedBatch {
     pub backoff_limit_per_index: u32,
     /// The batch ends early once more tasks than this have failed.
     pub max_failed_indexes: Option<u64>,
+    /// The batch is complete early once one of these rules is met; without any, when all tasks are settled.
+    pub success_policy: Vec<SuccessRule>,
     /// The batch ends early after this time.
     pub active_deadline: Option<Duration>,
     /// The longest single attempt.
@@ -67,6 +70,15 @@ fn is_label(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
 }
 
+/// What must have succeeded for a batch to be complete early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuccessRule {
+    /// The tasks that count, as rising runs with a gap between any two; all tasks if there is none.
+    pub indexes: Vec<RangeInclusive<u64>>,
+    /// How many of them must have succeeded, at least 1 and at most as many as there are.
+    pub count: u64,
+}
+
 /// Where the tasks come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tasks {
@@ -78,6 +90,20 @@ pub enum Tasks {
     Path(PathBuf),
     /// The lines behind an http or https address.
     Url(Url),
+    /// The lines of a `ConfigMap`'s value. Whoever can ask the API server turns it into [`Tasks::Text`].
+    ConfigMap {
+        /// The `ConfigMap`, in the batch's namespace.
+        name: String,
+        /// The key of the value.
+        key: String,
+    },
+    /// The lines of a text that is here already.
+    Text {
+        /// Where the text is from, for messages.
+        origin: String,
+        /// The lines.
+        text: String,
+    },
 }
 
 /// How a task is run.
@@ -85,6 +111,8 @@ pub enum Tasks {
 pub enum Executor {
     /// One process per task.
     Exec(Command),
+    /// One process per task, of the worker container's own command and args. Only on Kubernetes.
+    Container,
     /// A warm process per slot.
     Process {
         /// What to start.
@@ -97,16 +125,18 @@ pub enum Executor {
 }
 
 impl Executor {
-    /// The program that this executor starts.
-    pub fn command(&self) -> &Command {
+    /// The program that this executor starts, unless only the worker's pod knows it.
+    pub fn command(&self) -> Option<&Command> {
         match self {
-            Self::Exec(command) | Self::Process { command, .. } | Self::Library(command) => command,
+            Self::Exec(command) | Self::Process { command, .. } | Self::Library(command) => Some(command),
+            Self::Container => None,
         }
     }
 
-    /// What START tells a worker.
+    /// What START tells a worker. Of the container's own command it says nothing: the worker has it already.
     pub fn wire(&self) -> wire::Executor {
         match self {
+            Self::Container => wire::Executor::Exec { command: Vec::new() },
             Self::Exec(command) => wire::Executor::Exec {
                 command: command.to_vec(),
             },

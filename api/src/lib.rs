@@ -5,8 +5,10 @@
 //! a file is checked against is the one that the API server gets from [`crd_yaml`], so both refuse the same files.
 
 mod batch;
+pub mod conditions;
 pub mod conventions;
 mod crd;
+mod expansion;
 pub mod limits;
 mod node;
 mod parse;
@@ -14,9 +16,11 @@ mod problem;
 mod shape;
 mod size;
 pub mod spec;
+pub mod status;
 mod validate;
 
-pub use batch::{BatchName, Command, Executor, Tasks, ValidatedBatch};
+pub use batch::{BatchName, Command, Executor, SuccessRule, Tasks, ValidatedBatch};
 pub use crd::crd_yaml;
 pub use parse::parse;
 pub use problem::{FieldPath, InvalidBatch, Place, Problem};
+pub use validate::{Finding, validate_for_cluster};

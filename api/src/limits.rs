@@ -37,3 +37,21 @@ pub const MAX_COMMAND_BYTES: usize = 131_072;
 pub const MAX_PATH: usize = 4_096;
 /// Characters of a URL: what web servers commonly take.
 pub const MAX_URL: usize = 8_192;
+/// Characters of the name of any Kubernetes resource.
+pub const MAX_RESOURCE_NAME: usize = 253;
+/// Characters of a label's value, and of a container's name.
+pub const MAX_LABEL: usize = 63;
+/// Characters of the key of a ConfigMap.
+pub const MAX_CONFIG_KEY: usize = 253;
+/// Characters of `managedBy`, as for a Job.
+pub const MAX_MANAGER: usize = 63;
+/// Rules of a success policy, as for a Job.
+pub const MAX_SUCCESS_RULES: usize = 20;
+/// Characters of `succeededIndexes`, as for a Job.
+pub const MAX_INDEXES: usize = 65_536;
+/// Containers of a worker pod: more than any pod has, and few enough for a rule to look at each.
+pub const MAX_CONTAINERS: usize = 64;
+/// Labels of a node selector.
+pub const MAX_SELECTOR: usize = 64;
+/// Tolerations of a pod.
+pub const MAX_TOLERATIONS: usize = 64;

@@ -9,12 +9,13 @@ use crate::batch::ValidatedBatch;
 use crate::limits::MAX_FILE;
 use crate::node::Node;
 use crate::problem::{FieldPath, InvalidBatch, Place, Problem};
+use crate::shape;
 use crate::spec::HarmonyBatch;
-use crate::{shape, validate};
+use crate::validate::{Finding, validate_for_laptop};
 
 const TOP: Place = Place { line: 1, column: 1 };
 
-/// Reads a batch from the text of a file. `file` is how messages name the file.
+/// Reads a batch from the text of a file, to run on this machine. `file` is how messages name the file.
 pub fn parse(yaml: &str, file: &str) -> Result<ValidatedBatch, InvalidBatch> {
     read(yaml).map_err(|problems| InvalidBatch::new(file, problems))
 }
@@ -34,8 +35,8 @@ fn read(yaml: &str) -> Result<ValidatedBatch, Vec<Problem>> {
     check_shape(&document)?;
     let batch = serde_json::from_value::<HarmonyBatch>(document.to_value())
         .map_err(|error| vec![whole_file(error.to_string())])?;
-    validate::validate(batch).map_err(|findings| {
-        let located = findings.into_iter().map(|(path, message)| Problem {
+    validate_for_laptop(&batch).map_err(|findings| {
+        let located = findings.into_iter().map(|Finding { path, message }| Problem {
             place: document.place_of(&path),
             path,
             message,

@@ -3,13 +3,15 @@
 use crate::spec::ByteSize;
 
 /// The suffixes of Kubernetes' quantities that make sense for bytes, each with its factor.
-const SUFFIXES: [(&str, u64); 6] = [
+const SUFFIXES: [(&str, u64); 8] = [
     ("Ki", 1 << 10),
     ("Mi", 1 << 20),
     ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
     ("k", 1_000),
     ("M", 1_000_000),
     ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
 ];
 
 impl ByteSize {

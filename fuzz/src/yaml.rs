@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use harmony_api::{Executor, InvalidBatch, Tasks, ValidatedBatch, limits, parse};
+use harmony_api::{InvalidBatch, Tasks, ValidatedBatch, limits, parse};
 
 use crate::{Goal, Target};
 
@@ -120,8 +120,9 @@ fn check_batch(batch: &ValidatedBatch) {
         Tasks::Range => assert!(batch.completions.is_some(), "a range without an end"),
         Tasks::Url(url) => assert!(matches!(url.scheme(), "http" | "https"), "{url}"),
         Tasks::Path(_) => {}
+        Tasks::ConfigMap { .. } | Tasks::Text { .. } => panic!("{:?} is for Kubernetes alone", batch.tasks),
     }
-    let (Executor::Exec(command) | Executor::Process { command, .. } | Executor::Library(command)) = &batch.executor;
+    let command = batch.executor.command().expect("a command of its own");
     assert!(!command.program.is_empty() && command.arguments.len() < limits::MAX_COMMAND);
 }
 

@@ -205,7 +205,13 @@ pub(crate) fn hash(batch: &ValidatedBatch, tasks: &[u8; 32], completions: u64) -
     let mut sha = Sha256::new();
     sha.update(tasks);
     sha.update(completions.to_be_bytes());
-    for part in batch.executor.command().to_vec() {
+    for part in batch
+        .executor
+        .command()
+        .map(harmony_api::Command::to_vec)
+        .into_iter()
+        .flatten()
+    {
         sha.update((part.len() as u64).to_be_bytes());
         sha.update(part);
     }

@@ -9,6 +9,14 @@ use thiserror::Error;
 /// Why tasks cannot be read. Each message names what it is about and the way out.
 #[derive(Debug, Error)]
 pub enum SourceError {
+    /// A `ConfigMap` that nobody has asked the API server for.
+    #[error("the ConfigMap {name} with the tasks under {key} has not been read")]
+    Unresolved {
+        /// The `ConfigMap`.
+        name: String,
+        /// The key of the value.
+        key: String,
+    },
     /// A range does not know its own end.
     #[error("spec.completions is missing, and tasks.range needs it")]
     CompletionsMissing,
@@ -153,7 +161,8 @@ impl SourceError {
             | Self::OtherOrigin { .. } => true,
             Self::Open { source, .. } => source.kind() == io::ErrorKind::NotFound,
             Self::Status { status, .. } => !status.starts_with('5'),
-            Self::Read { .. }
+            Self::Unresolved { .. }
+            | Self::Read { .. }
             | Self::Changed { .. }
             | Self::Late { .. }
             | Self::Fetch { .. }

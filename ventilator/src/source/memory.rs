@@ -31,6 +31,21 @@ pub(super) fn items(items: Vec<String>) -> Opened {
     }
 }
 
+/// Each payload is a line of the text. The digest is the one of a file that holds the text.
+pub(super) fn text(text: &str) -> Opened {
+    let items = lines_of(text).map(str::to_owned).collect();
+    Opened {
+        source: Box::new(ItemsSource { items }),
+        digest: Sha256::digest(text).into(),
+    }
+}
+
+/// The lines of a text, as those of a file: a line loses only its LF, and the last one needs none.
+pub(super) fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n')
+        .map(|line| line.strip_suffix('\n').unwrap_or(line))
+}
+
 struct RangeSource {
     completions: u64,
 }

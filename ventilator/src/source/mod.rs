@@ -83,6 +83,14 @@ pub fn open(tasks: &Tasks, completions: Option<u64>, config: &SourceConfig) -> R
             Ok(memory::items(items.clone()))
         }
         Tasks::Path(path) => open_path(&config.base_dir.join(path), completions, config),
+        Tasks::Text { origin, text } => {
+            agree(completions, memory::lines_of(text).count() as u64, origin, "lines")?;
+            Ok(memory::text(text))
+        }
+        Tasks::ConfigMap { name, key } => Err(SourceError::Unresolved {
+            name: name.clone(),
+            key: key.clone(),
+        }),
         Tasks::Url(url) => {
             let origin = fetch::without_password(url);
             if !spool::holds(&origin, config)? {
