@@ -59,6 +59,14 @@ pub const MAX_CONTROL: usize = 1 << 20;
 pub const RANGES_PER_PIECE: usize = 8_192;
 /// The tail of stderr that travels with a failure, in bytes.
 pub const LOG_TAIL: usize = 4_096;
+/// Failures that are told with their causes: in one REPORT, and to people. Enough to see what is wrong.
+pub const FAILURES_TOLD: usize = 20;
+/// The end of a failure's log that REPORT carries, in bytes: a line or two, so that a status can hold it.
+pub const FAILURE_LOG: usize = 256;
+/// Ranges of numbers that are shown to people at once.
+pub const SPANS_TOLD: usize = 32;
+/// Workers that a snapshot lists, so that it stays readable.
+pub const WORKERS_TOLD: usize = 256;
 /// Bytes of any name or reason on the wire; longer ones are cut.
 pub const MAX_NAME: usize = 1_024;
 

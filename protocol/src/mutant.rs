@@ -71,6 +71,10 @@ mutants! {
     OutcomesDropped,
     /// A task that is to run alone runs beside nothing.
     AloneInCompany,
+    /// V sends nothing new to a worker that is drained.
+    DrainedWorkerFed,
+    /// V claims only an epoch that its host has kept.
+    EpochNotKept,
     /// V sends no more than its newest WANT was granted.
     OldCredit,
     /// V replaces its settled set by the STATE of C.

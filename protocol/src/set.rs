@@ -92,6 +92,24 @@ impl NumberSet {
         true
     }
 
+    /// Takes the numbers from `first` to `last` out, both included; tells how many were in.
+    pub fn remove_span(&mut self, first: u64, last: u64) -> u64 {
+        let last = last.min(u64::MAX - 1);
+        if first > last {
+            return 0;
+        }
+        let mut removed = self.above.remove_range(first..=last);
+        if first < self.low {
+            let kept = last.saturating_add(1).max(first);
+            removed += self.low.min(kept) - first;
+            if kept < self.low {
+                self.above.insert_range(kept..self.low);
+            }
+            self.low = first;
+        }
+        removed
+    }
+
     /// Whether a number is in.
     pub fn contains(&self, number: u64) -> bool {
         number < self.low || self.above.contains(number)

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LinkId, LogId, ProcessId};
 use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, END_AGAIN, GONE_AFTER};
-use harmony_protocol::ventilator::{Config, Output, Payloads, Ventilator};
+use harmony_protocol::ventilator::{
+    Config, Event, Output, Payloads, SuccessPolicy, SuccessRule, Ventilator, WorkerStage,
+};
 use harmony_protocol::wire::{
-    CollectorState, Counts, Credit, Deaths, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong,
-    Refused, RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
+    CollectorState, Counts, Credit, Deaths, Executor, Failure, Health, Held, Hello, Holding, Message, Missing, Policy,
+    Pong, Refused, RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
 };
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
@@ -29,6 +31,8 @@ struct Stage {
     worker: (LinkId, Alias),
     /// Counts the worker's processes.
     incarnation: u128,
+    /// The host confirms each epoch at once.
+    keeps_epochs: bool,
 }
 
 impl Stage {
@@ -60,6 +64,7 @@ impl Stage {
             },
             max_failed: None,
             deadline: None,
+            success: None,
         };
         change(&mut config);
         let now = Instant::now();
@@ -70,6 +75,7 @@ impl Stage {
             collector: nowhere,
             worker: nowhere,
             incarnation: 0,
+            keeps_epochs: true,
         };
         stage.machine.handle_collector(now, "collector");
         stage.machine.handle_worker(now, "worker", "worker");
@@ -160,6 +166,9 @@ impl Stage {
                     said.push(message);
                 }
                 Output::Link(LinkOutput::Dial { link, endpoint }) => dialled.push((link, endpoint)),
+                Output::Event(Event::Claiming { epoch, .. }) if self.keeps_epochs => {
+                    self.machine.handle_epoch_kept(self.now, epoch);
+                }
                 Output::Link(LinkOutput::Close { .. } | LinkOutput::Cut { .. }) | Output::Event(_) => {}
             }
         }
@@ -267,6 +276,7 @@ fn second_attempt(delay: Duration) -> Message {
         lowest_missing: 0,
         retries: vec![retry],
         health: Health::Ok,
+        failures: Vec::new(),
     }))
 }
 
@@ -499,4 +509,248 @@ fn a_collector_that_forgot_a_claim_fences_nobody() {
     let said = stage.step();
     let claims = |message: &Message| matches!(message, Message::Start(start) if start.epoch == 4);
     assert!(said.iter().any(claims), "{said:?}");
+}
+
+fn starts(said: &[Message]) -> usize {
+    let claims = |message: &&Message| matches!(message, Message::Start(start) if start.epoch > 0);
+    said.iter().filter(claims).count()
+}
+
+#[test]
+fn an_epoch_is_claimed_only_when_the_host_has_kept_it() {
+    let mut stage = Stage::new(|config| config.epoch_floor = 6);
+    stage.keeps_epochs = false;
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    assert_eq!(starts(&stage.step()), 0);
+    stage.machine.handle_epoch_kept(stage.now, 6);
+    assert_eq!(
+        starts(&stage.wait(Duration::from_secs(1))),
+        0,
+        "an older one does not count"
+    );
+    // A new link to the collector changes nothing.
+    stage.machine.handle_link_closed(stage.now, stage.collector.0);
+    stage.now += Duration::from_millis(100);
+    stage.greet();
+    assert_eq!(starts(&stage.step()), 0);
+    stage.machine.handle_epoch_kept(stage.now, 7);
+    let said = stage.step();
+    assert!(
+        matches!(said.as_slice(), [Message::Start(start)] if start.epoch == 7),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn nothing_new_goes_to_a_drained_worker_until_it_is_needed_again() {
+    let mut stage = Stage::with_a_task_in_flight();
+    stage.machine.handle_worker_drain(stage.now, "worker");
+    let view = stage.machine.workers().next().expect("there is a worker");
+    assert!(view.draining && !view.is_idle() && view.in_flight == 1, "{view:?}");
+    // Its task is to be tried again: there is work, and a worker with room.
+    stage.collector_answers(&second_attempt(Duration::ZERO));
+    let said = stage.wait(Duration::from_secs(2));
+    assert_eq!(tasks(&said), 0, "{said:?}");
+    let view = stage.machine.workers().next().expect("there is a worker");
+    assert!(view.draining && view.is_idle(), "{view:?}");
+    stage.machine.handle_worker_undrain(stage.now, "worker");
+    let mut said = stage.step();
+    if tasks(&said) == 0 {
+        let wanted = credit(&said);
+        stage.worker_answers(&wanted);
+        said = stage.step();
+    }
+    assert_eq!(tasks(&said), 1, "{said:?}");
+}
+
+#[test]
+fn what_was_granted_to_a_drained_worker_is_void() {
+    let mut stage = Stage::new(|config| config.completions = 1_000);
+    let state = collector_state_with(|state| state.completions = Some(1_000));
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&state);
+    stage.step();
+    stage.worker_answers(&worker_state());
+    let wanted = credit(&stage.step());
+    stage.machine.handle_worker_drain(stage.now, "worker");
+    let said = stage.step();
+    assert!(
+        matches!(said.as_slice(), [Message::Want(want)] if want.backlog == 0),
+        "{said:?}"
+    );
+    stage.worker_answers(&wanted);
+    assert_eq!(tasks(&stage.step()), 0, "this credit is void");
+    stage.machine.handle_worker_gone(stage.now, "worker");
+    assert_eq!(stage.machine.workers().count(), 0);
+}
+
+#[test]
+fn a_worker_is_known_from_when_it_is_named() {
+    let mut stage = Stage::with_a_task_in_flight();
+    stage.machine.handle_worker(stage.now, "another", "another");
+    let views: Vec<_> = stage.machine.workers().collect();
+    let stages: Vec<_> = views
+        .iter()
+        .map(|view| (view.name.as_str(), view.stage, view.greeted))
+        .collect();
+    assert_eq!(
+        stages,
+        [
+            ("another", WorkerStage::Dialling, false),
+            ("worker", WorkerStage::Ready, true)
+        ]
+    );
+    assert!(!views[0].is_idle(), "nobody knows what it holds");
+}
+
+/// Numbers of a batch of ten that succeeded.
+fn succeeded(spans: &[(u64, u64)]) -> Message {
+    let count = spans.iter().map(|(first, last)| last - first + 1).sum();
+    Message::Report(Box::new(Report {
+        succeeded: spans.to_vec(),
+        failed: Vec::new(),
+        counts: Counts {
+            succeeded: count,
+            ..Counts::default()
+        },
+        lowest_missing: 0,
+        retries: Vec::new(),
+        health: Health::Ok,
+        failures: Vec::new(),
+    }))
+}
+
+fn cancels(said: &[Message]) -> Vec<&str> {
+    let reason = |message| match message {
+        &Message::Cancel(ref cancel) => Some(cancel.reason.as_str()),
+        _ => None,
+    };
+    said.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn a_batch_that_met_its_success_policy_ends_early_once() {
+    let rule = |indexes: Option<&[(u64, u64)]>, count| SuccessRule {
+        indexes: indexes.map(|spans| spans.iter().copied().collect()),
+        count,
+    };
+    // Each rule, what succeeds without meeting it, and what does meet it then.
+    type Case<'a> = (SuccessRule, &'a [(u64, u64)], &'a [(u64, u64)]);
+    let cases: [Case<'_>; 3] = [
+        (
+            rule(Some(&[(2, 3), (8, 8)]), None),
+            &[(0, 2), (8, 8)],
+            &[(0, 3), (8, 8)],
+        ),
+        (rule(Some(&[(0, 4)]), Some(2)), &[(4, 9)], &[(3, 9)]),
+        (rule(None, Some(4)), &[(5, 7)], &[(4, 7)]),
+    ];
+    for (rule, not_yet, met) in cases {
+        let unmet = SuccessRule {
+            indexes: Some([(0, 9)].into_iter().collect()),
+            count: None,
+        };
+        let mut stage = Stage::new(|config| {
+            config.completions = 10;
+            config.success = Some(SuccessPolicy {
+                rules: vec![unmet, rule],
+            });
+        });
+        stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+        stage.step();
+        stage.collector_answers(&collector_state_with(|state| state.completions = Some(10)));
+        stage.step();
+        stage.collector_answers(&succeeded(not_yet));
+        assert_eq!(cancels(&stage.step()), Vec::<&str>::new(), "{not_yet:?}");
+        stage.collector_answers(&succeeded(met));
+        assert_eq!(cancels(&stage.step()), ["SuccessPolicy"], "{met:?}");
+        stage.collector_answers(&succeeded(met));
+        assert_eq!(cancels(&stage.step()), Vec::<&str>::new(), "once");
+    }
+}
+
+#[test]
+fn a_batch_that_is_all_settled_is_not_ended_early() {
+    let mut stage = Stage::new(|config| {
+        config.completions = 10;
+        let rule = SuccessRule {
+            indexes: None,
+            count: Some(10),
+        };
+        config.success = Some(SuccessPolicy { rules: vec![rule] });
+    });
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&collector_state_with(|state| state.completions = Some(10)));
+    stage.step();
+    stage.collector_answers(&succeeded(&[(0, 9)]));
+    let said = stage.step();
+    assert!(cancels(&said).is_empty() && ends(&said) == 1, "{said:?}");
+}
+
+#[test]
+fn a_takeover_finds_the_success_policy_met() {
+    let mut stage = Stage::new(|config| {
+        config.completions = 10;
+        let rule = SuccessRule {
+            indexes: Some([(3, 4)].into_iter().collect()),
+            count: None,
+        };
+        config.success = Some(SuccessPolicy { rules: vec![rule] });
+    });
+    let state = |failed: bool| {
+        collector_state_with(|state| {
+            state.completions = Some(10);
+            state.succeeded = vec![(0, 3)];
+            if failed {
+                state.failed = vec![(4, 4)];
+            } else {
+                state.succeeded = vec![(0, 4)];
+            }
+        })
+    };
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&state(true));
+    assert!(cancels(&stage.step()).is_empty(), "a failure is no success");
+    stage.machine.handle_link_closed(stage.now, stage.collector.0);
+    stage.now += Duration::from_millis(100);
+    stage.greet();
+    stage.collector_answers(&state(false));
+    assert_eq!(cancels(&stage.step()), ["SuccessPolicy"]);
+}
+
+#[test]
+fn progress_tells_ranges_and_the_first_failures() {
+    let mut stage = Stage::new(|config| config.completions = 100);
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&collector_state_with(|state| state.completions = Some(100)));
+    stage.step();
+    assert_eq!(stage.machine.progress().recorded_at, None);
+    let failure = |number| Failure {
+        number,
+        attempt: 1,
+        reason: "ExitCode".into(),
+        code: 1,
+        worker: "worker".into(),
+        log: String::new(),
+    };
+    let mut report = match succeeded(&[(0, 4), (8, 8)]) {
+        Message::Report(report) => *report,
+        other => unreachable!("{other:?}"),
+    };
+    report.failed = vec![(50, 80)];
+    report.failures = (50..70).map(failure).collect();
+    stage.collector_answers(&Message::Report(Box::new(report.clone())));
+    report.failures = (60..80).map(failure).collect();
+    stage.collector_answers(&Message::Report(Box::new(report)));
+    let progress = stage.machine.progress();
+    assert_eq!(progress.lowest_missing, 5);
+    assert_eq!(progress.settled_above, [(8, 8), (50, 80)]);
+    assert_eq!(progress.failed, [(50, 80)]);
+    let numbers: Vec<u64> = progress.failures.iter().map(|failure| failure.number).collect();
+    assert_eq!(numbers, (50..70).collect::<Vec<_>>());
+    assert_eq!(progress.recorded_at, Some(stage.now));
 }

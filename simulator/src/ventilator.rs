@@ -60,6 +60,7 @@ impl VentilatorHost {
             },
             max_failed: tasks.max_failed,
             deadline: None,
+            success: None,
         };
         Self {
             machine: Ventilator::new(config),
@@ -144,10 +145,11 @@ impl VentilatorHost {
     fn note(&mut self, context: &mut Context<'_>, event: Event) {
         context.trace.note(context.at, format_args!("  {event:?}"));
         let verdict = match event {
-            Event::Claimed { epoch, .. } => {
+            Event::Claiming { epoch, .. } => {
                 let party = context.party;
                 context.observe(&Observation::Claimed { party, epoch });
                 self.epoch = epoch;
+                self.machine.handle_epoch_kept(context.now, epoch);
                 return;
             }
             Event::Done(done) => {

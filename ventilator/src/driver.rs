@@ -1,17 +1,32 @@
 //! The driver of the ventilator machine: it moves bytes between links, machine and task source, and decides nothing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Ventilator};
+use harmony_protocol::ids::Epoch;
+use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Snapshot, Ventilator, WorkerView};
+use harmony_protocol::wire::Work;
 use harmony_transport::{EVENTS_AT_ONCE, Event as LinkEvent, Events, Transport, sleep_until};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::source::TaskSource;
 
+/// How often the views of the workers are renewed: they cost by the number of workers.
+pub const VIEWS_EVERY: Duration = Duration::from_millis(100);
+
 /// What the host of a ventilator tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
+    /// This epoch is kept: START may use it.
+    EpochKept(Epoch),
+    /// From the next START on, tasks are run in this way. The collector's endpoint in it does not count.
+    Work(Work),
+    /// Nothing new goes to the worker of this name.
+    DrainWorker(String),
+    /// The worker of this name is needed after all.
+    UndrainWorker(String),
+    /// Show the machine's state to a person.
+    Show(oneshot::Sender<Snapshot>),
     /// The collector is, or is now, at this endpoint.
     Collector(String),
     /// There is, or will be, a worker at this endpoint.
@@ -44,6 +59,20 @@ pub struct Host {
     pub events: UnboundedSender<Event>,
     /// How far the batch is.
     pub progress: watch::Sender<Progress>,
+    /// The workers; renewed at most every [`VIEWS_EVERY`], and once more at the end.
+    pub workers: watch::Sender<Vec<WorkerView>>,
+}
+
+impl Host {
+    /// A host that does not look at single workers.
+    pub fn new(events: UnboundedSender<Event>, progress: watch::Sender<Progress>) -> Self {
+        let workers = watch::channel(Vec::new()).0;
+        Self {
+            events,
+            progress,
+            workers,
+        }
+    }
 }
 
 struct Source(Box<dyn TaskSource>);
@@ -60,6 +89,9 @@ struct Driver {
     transport: Transport,
     host: Host,
     over: bool,
+    /// When the views of the workers are renewed, if anything happened since the last time.
+    views_due: Option<Instant>,
+    viewed: Option<Instant>,
 }
 
 /// Runs the ventilator of one batch until the batch is over, the ventilator is fenced, it fails, or it is told to leave.
@@ -78,6 +110,8 @@ pub async fn run(
         transport,
         host,
         over: false,
+        views_due: None,
+        viewed: None,
     };
     driver.serve(&mut events, &mut commands).await;
     driver.machine.handle_leave(Instant::now());
@@ -93,6 +127,7 @@ impl Driver {
                 return;
             }
             let timeout = self.machine.poll_timeout();
+            let views_due = self.views_due;
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.take_events(event, events),
@@ -103,6 +138,7 @@ impl Driver {
                     Some(command) => self.take_command(command),
                 },
                 () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
+                () = sleep_until(views_due) => {}
             }
         }
     }
@@ -110,6 +146,12 @@ impl Driver {
     fn take_command(&mut self, command: Command) {
         let now = Instant::now();
         match command {
+            Command::EpochKept(epoch) => self.machine.handle_epoch_kept(now, epoch),
+            Command::Work(work) => self.machine.handle_work(now, work),
+            Command::DrainWorker(name) => self.machine.handle_worker_drain(now, &name),
+            Command::UndrainWorker(name) => self.machine.handle_worker_undrain(now, &name),
+            // Who asked may have gone.
+            Command::Show(answer) => drop(answer.send(self.machine.snapshot())),
             Command::Collector(endpoint) => self.machine.handle_collector(now, &endpoint),
             Command::Worker { name, endpoint } => self.machine.handle_worker(now, &name, &endpoint),
             Command::WorkerGone(name) => self.machine.handle_worker_gone(now, &name),
@@ -158,5 +200,20 @@ impl Driver {
             }
         }
         self.host.progress.send_replace(self.machine.progress());
+        self.show_workers(now);
+    }
+
+    fn show_workers(&mut self, now: Instant) {
+        if self.host.workers.is_closed() {
+            return;
+        }
+        let due = self.viewed.map_or(now, |viewed| viewed + VIEWS_EVERY);
+        if now >= due || self.over {
+            self.host.workers.send_replace(self.machine.workers().collect());
+            self.viewed = Some(now);
+            self.views_due = None;
+        } else {
+            self.views_due = Some(due);
+        }
     }
 }

@@ -95,7 +95,13 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
         over: false,
     };
     supervisor.introduce();
-    let ventilator = tokio::spawn(driver::run(config, source, links, receiver, Host { events, progress }));
+    let ventilator = tokio::spawn(driver::run(
+        config,
+        source,
+        links,
+        receiver,
+        Host::new(events, progress),
+    ));
     // Whatever goes wrong from here on, the parts that were started are ended.
     let outcome = match supervisor.parts.start_all() {
         Ok(()) => supervisor.watch(&mut inbox, &mut happenings, &shown).await,
@@ -141,6 +147,7 @@ fn config(plan: &Plan, parts: &Parts) -> Config {
         },
         max_failed: batch.max_failed_indexes,
         deadline: plan.time_left(),
+        success: None,
     }
 }
 
@@ -205,11 +212,12 @@ impl Supervisor<'_> {
     fn take_event(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Done(_) => self.over = true,
-            Event::Claimed { epoch, .. } => {
+            Event::Claiming { epoch, .. } => {
                 self.plan.folder.keep(&super::BatchRecord {
                     epoch,
                     ..self.plan.record.clone()
                 })?;
+                let _ = self.commands.send(Command::EpochKept(epoch));
             }
             Event::Failed(reason) => self.failure = Some(Failure::infrastructure(reason)),
             Event::Fenced { epoch } => {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::record::{Record, Settled};
 use super::state::BatchState;
 use crate::ids::{Alias, LinkId};
-use crate::limits::{COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE};
+use crate::limits::{COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE, FAILURES_TOLD};
 use crate::mutant::{self, Mutant};
-use crate::wire::{Counts, Message, Retry, Span, State};
+use crate::wire::{Counts, Failure, Message, Retry, Span, State};
 
 /// What may be said once everything appended before it is durable.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Delta {
     pub(crate) succeeded: Vec<Span>,
     pub(crate) failed: Vec<Span>,
     pub(crate) retries: Vec<Retry>,
+    /// Causes of some of what failed.
+    pub(crate) failures: Vec<Failure>,
 }
 
 impl Delta {
@@ -71,6 +73,8 @@ impl Delta {
         self.succeeded.extend(other.succeeded);
         self.failed.extend(other.failed);
         self.retries.extend(other.retries);
+        let room = FAILURES_TOLD.saturating_sub(self.failures.len());
+        self.failures.extend(other.failures.into_iter().take(room));
     }
 }
 

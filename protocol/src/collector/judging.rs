@@ -9,8 +9,9 @@ use super::batch::{Batch, retry_delay};
 use super::commit::{Delta, Effect};
 use super::record::{Outcomes, Record};
 use super::state::Verdict;
+use crate::limits::{FAILURE_LOG, FAILURES_TOLD};
 use crate::mutant::{self, Mutant};
-use crate::wire::{OutcomeCode, Results, Span};
+use crate::wire::{Failure, OutcomeCode, Results, Span};
 
 /// A duplicate whose bytes are to be compared with what is recorded.
 #[derive(Clone, Debug)]
@@ -55,6 +56,7 @@ impl Batch {
             }
         }
         let duplicates = self.duplicate_outputs(&results, &sieve.duplicates);
+        sieve.delta.failures = final_failures(worker, &results, &sieve);
         let delta = self.record_kept(now, worker, results, sieve);
         if !delta.is_empty() {
             self.commit.defer(Effect::Delta(delta));
@@ -131,6 +133,38 @@ impl Sieve {
             .chain(&self.delta.failed)
             .flat_map(|(first, last)| *first..=*last)
     }
+}
+
+/// The causes of the first numbers that failed for good.
+fn final_failures(worker: &str, results: &Results, sieve: &Sieve) -> Vec<Failure> {
+    if sieve.final_failures.is_empty() {
+        return Vec::new();
+    }
+    let places = sieve
+        .final_failures
+        .iter()
+        .filter_map(|place| sieve.kept.get(*place as usize));
+    let places: Vec<usize> = places.take(FAILURES_TOLD).copied().collect();
+    let pieces = results.pieces().enumerate();
+    let failed = pieces.filter(|(place, _)| places.binary_search(place).is_ok());
+    failed
+        .map(|(_, (entry, _, log))| Failure {
+            number: entry.number,
+            attempt: entry.attempt,
+            reason: entry.outcome.name().to_owned(),
+            code: entry.code,
+            worker: worker.to_owned(),
+            log: log_end(&log),
+        })
+        .collect()
+}
+
+/// The end of a log as text.
+fn log_end(log: &[u8]) -> String {
+    let text = String::from_utf8_lossy(log);
+    let text = text.trim_end();
+    let from = text.ceil_char_boundary(text.len().saturating_sub(FAILURE_LOG));
+    text.get(from..).unwrap_or_default().to_owned()
 }
 
 fn push_number(spans: &mut Vec<Span>, number: u64) {

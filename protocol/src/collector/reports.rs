@@ -95,6 +95,7 @@ impl Batch {
         let mut succeeded = Chunks::new(joined(delta.succeeded));
         let mut failed = Chunks::new(joined(delta.failed));
         let mut retries = Chunks::new(delta.retries);
+        let mut failures = delta.failures;
         let mut reports = Vec::new();
         loop {
             reports.push(Report {
@@ -108,6 +109,7 @@ impl Batch {
                 } else {
                     Health::Ok
                 },
+                failures: std::mem::take(&mut failures),
             });
             if succeeded.is_empty() && failed.is_empty() && retries.is_empty() {
                 return reports;

@@ -18,6 +18,8 @@ enum Stage {
     Absent,
     /// START with epoch 0 is sent.
     Asked,
+    /// The epoch to claim is chosen; the host has not kept it yet.
+    Chosen,
     /// START is sent.
     Claimed,
     /// STATE is in.
@@ -46,6 +48,8 @@ pub(super) struct CollectorLink {
     pub(super) was_ready: bool,
     /// A worker knows this epoch, which is above ours.
     doubt: Option<Epoch>,
+    /// The highest epoch that the host has kept.
+    kept: Epoch,
     snapshot: Snapshot,
     /// The log that the last STATE was about.
     pub(super) log_id: Option<LogId>,
@@ -101,6 +105,10 @@ impl CollectorLink {
         self.end = EndStage::Again(at);
     }
 
+    pub(super) fn kept_epoch(&self) -> Epoch {
+        self.kept
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.stage, Stage::Ready(_))
     }
@@ -139,10 +147,14 @@ impl Ventilator {
 
     /// Opens the batch at the collector: first asks for the last epoch, then claims the next one.
     pub(super) fn claim(&mut self) {
+        let asks = self.epoch == 0 || self.collector.doubt.is_some();
+        if !asks && self.collector.kept < self.epoch && !mutant::on(Mutant::EpochNotKept) {
+            self.collector.stage = Stage::Chosen;
+            return;
+        }
         self.collector.alias = self.next_alias;
         self.next_alias += 1;
         self.collector.snapshot = Snapshot::default();
-        let asks = self.epoch == 0 || self.collector.doubt.is_some();
         self.collector.stage = if asks { Stage::Asked } else { Stage::Claimed };
         let start = Start {
             uid: self.config.uid,
@@ -199,7 +211,7 @@ impl Ventilator {
         match self.collector.stage {
             Stage::Asked => self.take_answer(snapshot.epoch, snapshot.instance),
             Stage::Claimed => self.replace_state(now, &snapshot),
-            Stage::Absent | Stage::Ready(_) => {}
+            Stage::Absent | Stage::Chosen | Stage::Ready(_) => {}
         }
     }
 
@@ -216,11 +228,18 @@ impl Ventilator {
         if takeover {
             self.locate = Some(Locate::default());
         }
-        self.events.push_back(Event::Claimed {
+        self.events.push_back(Event::Claiming {
             epoch: self.epoch,
             takeover,
         });
         self.claim();
+    }
+
+    pub(super) fn epoch_kept(&mut self, epoch: Epoch) {
+        self.collector.kept = self.collector.kept.max(epoch);
+        if self.collector.stage == Stage::Chosen && self.collector.link.is_some() {
+            self.claim();
+        }
     }
 
     fn fenced(&mut self, epoch: Epoch) {

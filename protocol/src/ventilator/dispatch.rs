@@ -288,8 +288,9 @@ impl Ventilator {
     }
 
     fn tell_wants(&mut self) {
-        let backlog = self.work.len();
+        let left = self.work.len();
         for (link, member) in &mut self.fleet.members {
+            let backlog = if member.is_drained() { 0 } else { left };
             if member.stage == Stage::Ready
                 && let Some(want) = member.next_want(backlog)
             {

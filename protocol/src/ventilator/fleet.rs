@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::ids::{Alias, Attempt, LinkId, ProcessId};
 use crate::mutant::{self, Mutant};
 use crate::spans::SpanMap;
-use crate::wire::{Credit, Want};
+use crate::wire::{Credit, Hello, Want};
 
 /// How far a worker's link has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
+    /// The name by which the host knows it.
+    pub(crate) key: String,
     pub(crate) process_id: ProcessId,
     pub(crate) slots: u64,
     pub(crate) max_payload: u64,
@@ -39,6 +41,8 @@ pub(crate) struct Member {
     pub(crate) starved: bool,
     /// It has had no bound link to the collector for too long.
     pub(crate) unbound: bool,
+    /// Nothing new goes there.
+    pub(crate) draining: bool,
     /// The number it runs, or will run, alone. It may have several from before its link broke.
     pub(crate) alone: BTreeSet<u64>,
     /// What it said is about to run alone.
@@ -49,12 +53,13 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(name: String, process_id: ProcessId, slots: u64, max_payload: u64) -> Self {
+    pub(crate) fn new(key: String, hello: &Hello) -> Self {
         Self {
-            name,
-            process_id,
-            slots: slots.max(1),
-            max_payload,
+            key,
+            name: hello.name.clone(),
+            process_id: hello.process_id,
+            slots: u64::from(hello.slots.unwrap_or(1)).max(1),
+            max_payload: hello.max_payload,
             stage: Stage::Greeted,
             alias: 0,
             in_flight: 0,
@@ -62,6 +67,7 @@ impl Member {
             credit: None,
             starved: false,
             unbound: false,
+            draining: false,
             alone: BTreeSet::new(),
             alone_begun: None,
             held_serial: 0,
@@ -114,6 +120,11 @@ impl Member {
         self.in_flight += tasks;
     }
 
+    /// Whether it gets nothing new. What was granted to it is void with the next WANT, which asks for nothing.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.draining && !mutant::on(Mutant::DrainedWorkerFed)
+    }
+
     /// The WANT to send, if what is left to do changed between nothing and something, or more came than was asked for.
     pub(crate) fn next_want(&mut self, backlog: u64) -> Option<Want> {
         let nothing_asked = self.want.backlog == 0;
@@ -142,15 +153,37 @@ pub(crate) struct Suspicion {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fleet {
     pub(crate) members: BTreeMap<LinkId, Member>,
+    /// Workers that get nothing new, by the host's name for them.
+    pub(crate) draining: BTreeSet<String>,
+    /// Numbers settled while in flight at a worker that has greeted, by the host's name for it.
+    pub(crate) settled: BTreeMap<String, u64>,
     pub(crate) suspicions: BTreeMap<ProcessId, Suspicion>,
 }
 
 impl Fleet {
+    /// A worker has greeted on a new link.
+    pub(crate) fn greet(&mut self, link: LinkId, mut member: Member) {
+        member.draining = self.draining.contains(&member.key);
+        self.settled.entry(member.key.clone()).or_default();
+        self.members.insert(link, member);
+    }
+
+    /// Numbers were settled while in flight at a worker.
+    pub(crate) fn note_settled(&mut self, link: LinkId, count: u64) {
+        if let Some(settled) = self
+            .members
+            .get(&link)
+            .and_then(|member| self.settled.get_mut(&member.key))
+        {
+            *settled += count;
+        }
+    }
+
     /// Links of workers that may get tasks.
     pub(crate) fn ready(&self) -> impl Iterator<Item = (LinkId, &Member)> {
         self.members
             .iter()
-            .filter(|(_, member)| member.stage == Stage::Ready && !member.unbound)
+            .filter(|(_, member)| member.stage == Stage::Ready && !member.unbound && !member.is_drained())
             .map(|(l, m)| (*l, m))
     }
 

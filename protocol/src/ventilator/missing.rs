@@ -18,6 +18,9 @@ impl Ventilator {
         for (first, last) in missing.spans.iter().copied().filter(|span| span.1 < completions) {
             for number in first..=last {
                 if self.settled.remove(number) {
+                    if !self.failed.remove(number) {
+                        self.success.missing(number);
+                    }
                     self.resent.missing_at_collector += 1;
                     self.work.add(
                         (number, number),

@@ -6,23 +6,31 @@ mod fleet;
 mod losses;
 mod missing;
 mod settling;
+mod success;
+mod view;
 mod work;
 mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use self::collector_link::CollectorLink;
 use self::dispatch::Locate;
 use self::fleet::Fleet;
 use self::losses::Losses;
+use self::success::Success;
+pub use self::success::{SuccessPolicy, SuccessRule};
+pub use self::view::{Progress, Snapshot, WorkerStage, WorkerView};
 use self::work::Work;
 use crate::dialler::Dialler;
 use crate::ids::{Alias, Attempt, BatchUid, Epoch, InstanceId, LinkId};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::set::NumberSet;
 use crate::spans::SpanMap;
-use crate::wire::{ByeCode, Counts, Done, Frames, Health, Hello, Ping, Policy, Role, Span, Work as WorkSpec};
+use crate::wire::{ByeCode, Counts, Done, Failure, Frames, Health, Hello, Ping, Policy, Role, Span, Work as WorkSpec};
 
 /// What a ventilator is told at its start.
 #[derive(Clone, Debug)]
@@ -49,7 +57,12 @@ pub struct Config {
     pub max_failed: Option<u64>,
     /// The batch is ended early after this time.
     pub deadline: Option<Duration>,
+    /// The batch is ended early, with the reason [`SUCCESS_POLICY`], once enough has succeeded.
+    pub success: Option<SuccessPolicy>,
 }
+
+/// The reason with which a batch ends early that has met its success policy.
+pub const SUCCESS_POLICY: &str = "SuccessPolicy";
 
 /// Where payloads come from, by number.
 pub trait Payloads {
@@ -72,8 +85,9 @@ pub enum Output {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The batch was claimed under this epoch.
-    Claimed {
+    /// The batch is about to be claimed under this epoch. START waits until the host has kept it, so that no later
+    /// ventilator can take the same one, whatever is lost: see [`Ventilator::handle_epoch_kept`].
+    Claiming {
         /// The epoch.
         epoch: Epoch,
         /// Another ventilator had it before.
@@ -114,7 +128,8 @@ pub enum Event {
 }
 
 /// Why numbers were sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Resent {
     /// The link to their worker closed.
     pub worker_lost: u64,
@@ -126,33 +141,6 @@ pub struct Resent {
     pub returned: u64,
     /// Their worker had no link to the collector.
     pub unbound: u64,
-}
-
-/// How far a batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// N.
-    pub completions: u64,
-    /// The collector's totals.
-    pub counts: Counts,
-    /// Numbers at workers.
-    pub in_flight: u64,
-    /// Numbers that may be sent now.
-    pub left: u64,
-    /// Numbers that wait for their next attempt.
-    pub waiting: u64,
-    /// Workers that may get tasks.
-    pub workers: usize,
-    /// Tasks sent so far, resends included.
-    pub dispatched: u64,
-    /// Why numbers were sent again.
-    pub resent: Resent,
-    /// The epoch; 0 before the claim.
-    pub epoch: Epoch,
-    /// The collector answers.
-    pub collector_ready: bool,
-    /// The collector's health.
-    pub health: Health,
 }
 
 /// A number at a worker.
@@ -181,6 +169,13 @@ pub struct Ventilator {
     work: Work,
     in_flight: SpanMap<Flight>,
     settled: NumberSet,
+    /// The settled numbers that failed for good.
+    failed: NumberSet,
+    success: Success,
+    /// The first of them, with their causes.
+    failures: Arc<Vec<Failure>>,
+    /// When the number of settled numbers last grew.
+    recorded_at: Option<Instant>,
     /// Numbers whose payload no worker takes, until the collector has settled them.
     unsendable: BTreeMap<u64, (Attempt, String)>,
     /// Questions asked by HELD, and numbers whose worker denied them: they count as lost if they are still missing later.
@@ -205,8 +200,9 @@ pub struct Ventilator {
 
 impl Ventilator {
     /// A ventilator without links. It has nothing to do until it knows its collector and its workers.
-    pub fn new(config: Config) -> Self {
+    pub fn new(mut config: Config) -> Self {
         Self {
+            success: Success::new(config.success.take()),
             sessions: Sessions::new(config.identity.clone()),
             dialler: Dialler::new(config.seed),
             config,
@@ -216,6 +212,9 @@ impl Ventilator {
             work: Work::default(),
             in_flight: SpanMap::default(),
             settled: NumberSet::new(),
+            failed: NumberSet::new(),
+            failures: Arc::default(),
+            recorded_at: None,
             unsendable: BTreeMap::new(),
             asked: BTreeMap::new(),
             doubted: SpanMap::default(),
@@ -270,9 +269,48 @@ impl Ventilator {
         }
     }
 
+    /// Nothing new goes to this worker, and what it was granted to get is void; what it has in flight ends there. When
+    /// [`WorkerView::is_idle`] it can be stopped without any loss.
+    pub fn handle_worker_drain(&mut self, now: Instant, name: &str) {
+        self.step(now);
+        self.fleet.draining.insert(name.to_owned());
+        self.mark_draining(name, true);
+    }
+
+    /// This worker is needed after all.
+    pub fn handle_worker_undrain(&mut self, now: Instant, name: &str) {
+        self.step(now);
+        self.fleet.draining.remove(name);
+        self.mark_draining(name, false);
+    }
+
+    fn mark_draining(&mut self, name: &str, draining: bool) {
+        for (link, member) in &mut self.fleet.members {
+            if matches!(self.dialler.key(*link), Some(Peer::Worker(key)) if key == name) {
+                member.draining = draining;
+            }
+        }
+    }
+
+    /// From the next START on, tasks are run in this way. Workers that have their START go on as before; those that are
+    /// drained may refuse the next one without harm to the batch.
+    pub fn handle_work(&mut self, now: Instant, work: WorkSpec) {
+        self.step(now);
+        let collector = std::mem::take(&mut self.config.work.collector);
+        self.config.work = WorkSpec { collector, ..work };
+    }
+
+    /// The host has kept this epoch where the next ventilator of this batch will find it: START may use it.
+    pub fn handle_epoch_kept(&mut self, now: Instant, epoch: Epoch) {
+        self.step(now);
+        self.epoch_kept(epoch);
+    }
+
     /// There will be no worker of this name any more.
     pub fn handle_worker_gone(&mut self, now: Instant, name: &str) {
         self.step(now);
+        self.fleet.draining.remove(name);
+        self.fleet.settled.remove(name);
         if let Some(link) = self.dialler.forget(&Peer::Worker(name.to_owned())) {
             self.sessions
                 .close(link, ByeCode::Leaving, "the worker is not needed any more");
@@ -323,8 +361,9 @@ impl Ventilator {
                 self.collector.opened(link);
                 self.claim();
             }
-            (Some(Peer::Worker(_)), Role::Worker) => {
-                self.greet_worker(link, hello);
+            (Some(Peer::Worker(name)), Role::Worker) => {
+                let name = name.clone();
+                self.greet_worker(link, &name, hello);
             }
             (_, role) => self
                 .sessions
@@ -417,23 +456,6 @@ impl Ventilator {
         self.sessions.poll_output().map(Output::Link)
     }
 
-    /// How far the batch is.
-    pub fn progress(&self) -> Progress {
-        Progress {
-            completions: self.config.completions,
-            counts: self.counts,
-            in_flight: self.in_flight.len(),
-            left: self.work.len(),
-            waiting: self.work.waiting() as u64,
-            workers: self.fleet.ready().count(),
-            dispatched: self.dispatched,
-            resent: self.resent,
-            epoch: self.epoch,
-            collector_ready: self.collector.is_ready(),
-            health: self.health,
-        }
-    }
-
     /// Checks all invariants, for tests.
     ///
     /// # Panics
@@ -441,6 +463,12 @@ impl Ventilator {
     pub fn sanity_check(&self) {
         self.work.sanity_check();
         self.in_flight.sanity_check();
+        assert!(
+            self.failed
+                .spans()
+                .all(|(first, last)| self.settled.missing_within(first, last).next().is_none()),
+            "failed, yet not settled"
+        );
         if self.collector.was_ready {
             let elsewhere = self.losses.held_back.len() as u64 + self.unsendable.len() as u64;
             let known =

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::collector_link::Snapshot;
 use super::work::Todo;
-use super::{Event, Ventilator};
+use super::{Event, Flight, SUCCESS_POLICY, Ventilator};
 use crate::ids::LogId;
 use crate::limits::LOCATE_WAIT;
 use crate::mutant::{self, Mutant};
-use crate::spans::SpanMap;
+use crate::spans::{Run, SpanMap};
 use crate::wire::{Report, Retry, Span};
 
 impl Ventilator {
@@ -26,9 +26,18 @@ impl Ventilator {
             locate.frontier = locate.frontier.max(ends.max().unwrap_or(0));
         }
         let completions = self.config.completions;
+        let in_range = |span: &Span| span.1 < completions;
         let spans = snapshot.succeeded.iter().chain(&snapshot.failed).copied();
-        let told = spans.filter(|(_, last)| *last < completions).collect();
+        let told = spans.filter(in_range).collect();
         let believed = std::mem::replace(&mut self.settled, told);
+        self.failed = snapshot.failed.iter().copied().filter(in_range).collect();
+        self.success.clear();
+        for span in snapshot.succeeded.iter().copied().filter(in_range) {
+            self.success.succeeded(span);
+        }
+        if self.settled.len() > believed.len() {
+            self.recorded_at = Some(now);
+        }
         if mutant::on(Mutant::StateMerged) {
             for (first, last) in believed.spans() {
                 self.settled.insert_span(first, last);
@@ -69,6 +78,7 @@ impl Ventilator {
         if let Some(reason) = self.cancelling.clone() {
             self.send_cancel(reason);
         }
+        self.check_verdict();
         let links: Vec<_> = self.fleet.members.keys().copied().collect();
         for link in links {
             self.start_worker(link);
@@ -106,14 +116,15 @@ impl Ventilator {
 
     pub(super) fn take_report(&mut self, now: Instant, report: &Report) {
         let completions = self.config.completions;
-        for span in report
-            .succeeded
-            .iter()
-            .chain(&report.failed)
-            .filter(|span| span.1 < completions)
-        {
-            self.settle(*span);
+        for span in report.succeeded.iter().filter(|span| span.1 < completions) {
+            self.settle(now, *span);
+            self.success.succeeded(*span);
         }
+        for span in report.failed.iter().filter(|span| span.1 < completions) {
+            self.settle(now, *span);
+            self.failed.insert_span(span.0, span.1);
+        }
+        self.note_failures(&report.failures);
         for retry in report.retries.iter().filter(|retry| retry.number < completions) {
             self.take_retry(now, *retry);
         }
@@ -123,7 +134,7 @@ impl Ventilator {
             self.events.push_back(Event::Health(report.health));
         }
         self.losses.hasten(now);
-        self.check_failures();
+        self.check_verdict();
     }
 
     /// Only detected damage, or another log in place of a lost one, shrinks what is settled: either is told.
@@ -135,28 +146,37 @@ impl Ventilator {
         }
     }
 
-    /// Ends the batch early when too many numbers have failed.
-    fn check_failures(&mut self) {
+    /// Ends the batch early when too many numbers have failed, or else when enough have succeeded and something is left.
+    fn check_verdict(&mut self) {
         if self.config.max_failed.is_some_and(|most| self.counts.failed > most) {
             self.cancel("MaxFailedIndexesExceeded");
+        } else if self.settled.len() < self.config.completions && self.success.is_met(self.counts.succeeded) {
+            self.cancel(SUCCESS_POLICY);
         }
     }
 
-    fn settle(&mut self, span: Span) {
-        self.settled.insert_span(span.0, span.1);
-        self.leave_flight(span);
+    fn settle(&mut self, now: Instant, span: Span) {
+        if self.settled.insert_span(span.0, span.1) > 0 {
+            self.recorded_at = Some(now);
+        }
+        for run in self.leave_flight(span) {
+            self.fleet.note_settled(run.value.link, run.count());
+        }
         self.work.settle(span);
         super::work::take_range(&mut self.unsendable, span);
         super::work::take_range(&mut self.losses.held_back, span);
     }
 
-    pub(super) fn leave_flight(&mut self, span: Span) {
-        for run in self.in_flight.remove(span) {
+    /// Takes numbers out of flight; tells where they were.
+    pub(super) fn leave_flight(&mut self, span: Span) -> Vec<Run<Flight>> {
+        let runs = self.in_flight.remove(span);
+        for run in &runs {
             self.leave_member(run.value.link, (run.first, run.last), run.count());
         }
         if !self.doubted.is_empty() {
             self.doubted.remove(span);
         }
+        runs
     }
 
     /// A number is to be sent again at this attempt, unless it already is, or is in flight at it.

@@ -14,7 +14,7 @@ use crate::wire::{
 };
 
 impl Ventilator {
-    pub(super) fn greet_worker(&mut self, link: LinkId, hello: &Hello) {
+    pub(super) fn greet_worker(&mut self, link: LinkId, key: &str, hello: &Hello) {
         let older = self
             .fleet
             .members
@@ -26,11 +26,7 @@ impl Ventilator {
                 .close(older, ByeCode::Leaving, "this worker has a newer link");
         }
         self.meet_process(&hello.name, hello.process_id);
-        let slots = u64::from(hello.slots.unwrap_or(1));
-        self.fleet.members.insert(
-            link,
-            Member::new(hello.name.clone(), hello.process_id, slots, hello.max_payload),
-        );
+        self.fleet.greet(link, Member::new(key.to_owned(), hello));
         self.start_worker(link);
     }
 
@@ -260,10 +256,15 @@ impl Ventilator {
         };
         member.stage = Stage::Closed;
         member.void_credit();
-        let name = member.name.clone();
+        let (name, draining) = (member.name.clone(), member.draining);
         match refused.code {
             // The same epoch is another's too, if collector and ventilator had both forgotten it.
             RefusedCode::Fenced if refused.epoch >= self.epoch => self.doubt_epoch(refused.epoch),
+            // It was started for another way to run tasks, and is about to be replaced.
+            RefusedCode::Executor if draining => {
+                let reason = refused.reason;
+                self.events.push_back(Event::WorkerRefused { name, reason });
+            }
             RefusedCode::Executor => self.executor_refused(name, refused.reason),
             RefusedCode::Fenced | RefusedCode::NotStarted | RefusedCode::Limit | RefusedCode::Mismatch => {
                 self.events.push_back(Event::WorkerRefused {

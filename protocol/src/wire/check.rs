@@ -5,7 +5,7 @@ use super::{
     Refused, Report, Retry, Return, Span, Start, State, StateBody, WireError,
 };
 use crate::ids::Attempt;
-use crate::limits::{MAX_BATCHES, MAX_CONTROL, MAX_NAME, MAX_OUTPUT, RANGES_PER_PIECE};
+use crate::limits::{FAILURES_TOLD, MAX_BATCHES, MAX_CONTROL, MAX_NAME, MAX_OUTPUT, RANGES_PER_PIECE};
 
 #[allow(clippy::cast_possible_truncation)] // 64 MiB
 const MAX_OUTPUT_BYTES: usize = MAX_OUTPUT as usize;
@@ -85,7 +85,15 @@ impl Check for Report {
         piece(kind, self.succeeded.len() + self.failed.len() + self.retries.len())?;
         spans(kind, &self.succeeded)?;
         spans(kind, &self.failed)?;
-        retries(kind, &self.retries)
+        retries(kind, &self.retries)?;
+        count(kind, "failures", self.failures.len(), 0, FAILURES_TOLD)?;
+        self.failures.iter().try_for_each(|failure| {
+            number(kind, failure.number)?;
+            attempt(kind, failure.number, failure.attempt)?;
+            text(kind, "failures.reason", &failure.reason)?;
+            text(kind, "failures.worker", &failure.worker)?;
+            text(kind, "failures.log", &failure.log)
+        })
     }
 }
 

@@ -257,6 +257,30 @@ pub struct Report {
     pub retries: Vec<Retry>,
     /// How the collector is.
     pub health: Health,
+    /// Some of the numbers in `failed`, with their causes, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+}
+
+/// Why a number failed for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The number.
+    pub number: u64,
+    /// Its last attempt.
+    pub attempt: Attempt,
+    /// The name of the outcome, such as `ExitCode`.
+    #[serde(serialize_with = "clipped")]
+    pub reason: String,
+    /// The exit code or the signal; 0 where neither applies.
+    pub code: i32,
+    /// The worker that ran it.
+    #[serde(serialize_with = "clipped")]
+    pub worker: String,
+    /// The end of its log.
+    #[serde(serialize_with = "clipped")]
+    pub log: String,
 }
 
 /// Totals of a batch at the collector.

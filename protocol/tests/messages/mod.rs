@@ -4,9 +4,9 @@ use bytes::Bytes;
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LogId, ProcessId};
 use harmony_protocol::wire::{
     Ack, Addressed, Bind, Bye, ByeCode, Cancel, CollectorState, Counts, Credit, Deaths, Done, End, Ending, Executor,
-    Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Ping, Policy, Pong, Refused,
-    RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Span, Start, State, StateBody,
-    TaskEntry, Tasks, Unbound, Want, Work, WorkerState,
+    Failure, Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Ping, Policy, Pong,
+    Refused, RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Span, Start, State,
+    StateBody, TaskEntry, Tasks, Unbound, Want, Work, WorkerState,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -210,8 +210,9 @@ fn refused() -> impl Strategy<Value = Message> {
 
 fn report() -> impl Strategy<Value = Message> {
     let health = select(vec![Health::Ok, Health::DiskFull]);
-    (spans(), spans(), counts(), any::<u64>(), retries(), health).prop_map(
-        |(succeeded, failed, counts, lowest_missing, retries, health)| {
+    let failures = vec(failure(), 0..4);
+    (spans(), spans(), counts(), any::<u64>(), retries(), health, failures).prop_map(
+        |(succeeded, failed, counts, lowest_missing, retries, health, failures)| {
             Message::Report(Box::new(Report {
                 succeeded,
                 failed,
@@ -219,7 +220,21 @@ fn report() -> impl Strategy<Value = Message> {
                 lowest_missing,
                 retries,
                 health,
+                failures,
             }))
+        },
+    )
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    (number(), 1..u32::MAX, text(), any::<i32>(), text(), text()).prop_map(
+        |(number, attempt, reason, code, worker, log)| Failure {
+            number,
+            attempt,
+            reason,
+            code,
+            worker,
+            log,
         },
     )
 }

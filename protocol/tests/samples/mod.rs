@@ -4,9 +4,9 @@ use bytes::Bytes;
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LogId, ProcessId};
 use harmony_protocol::wire::{
     Ack, Addressed, Bind, Bye, ByeCode, Cancel, CollectorState, Counts, Credit, Deaths, Done, End, Ending, Executor,
-    Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Ping, Policy, Pong, Refused,
-    RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Start, State, StateBody, TaskEntry,
-    Tasks, Unbound, Want, Work, WorkerState,
+    Failure, Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Ping, Policy, Pong,
+    Refused, RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Start, State, StateBody,
+    TaskEntry, Tasks, Unbound, Want, Work, WorkerState,
 };
 use uuid::Uuid;
 
@@ -234,6 +234,23 @@ fn collector_controls() -> Vec<(&'static str, Addressed)> {
         lowest_missing: 42,
         retries: vec![retry],
         health: Health::DiskFull,
+        failures: vec![],
+    };
+    let failing = Report {
+        succeeded: vec![],
+        failed: vec![(17, 17)],
+        counts: COUNTS,
+        lowest_missing: 42,
+        retries: vec![],
+        health: Health::Ok,
+        failures: vec![Failure {
+            number: 17,
+            attempt: 3,
+            reason: "ExitCode".to_owned(),
+            code: 2,
+            worker: "worker-1".to_owned(),
+            log: "cannot open input".to_owned(),
+        }],
     };
     let done = |ending| {
         Message::Done(Done {
@@ -255,6 +272,7 @@ fn collector_controls() -> Vec<(&'static str, Addressed)> {
         ),
         ("refused", (ALIAS, Message::Refused(refused))),
         ("report", (ALIAS, Message::Report(Box::new(report)))),
+        ("report-failures", (ALIAS, Message::Report(Box::new(failing)))),
         (
             "missing",
             (

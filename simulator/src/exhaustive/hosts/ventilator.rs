@@ -47,6 +47,7 @@ impl VentilatorHost {
             },
             max_failed: None,
             deadline: None,
+            success: None,
         };
         Self {
             machine: Ventilator::new(config),
@@ -93,13 +94,14 @@ impl VentilatorHost {
 
     fn note(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
-            Event::Claimed { epoch, .. } => {
+            Event::Claiming { epoch, .. } => {
                 assert!(
                     epoch > context.ledger.claimed,
                     "epoch {epoch} is claimed after {}",
                     context.ledger.claimed
                 );
                 context.ledger.claimed = epoch;
+                self.machine.handle_epoch_kept(context.now, epoch);
             }
             Event::Done(done) => {
                 context.ledger.hears(&Message::Done(done), context.scope.tasks);
