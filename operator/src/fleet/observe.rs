@@ -1,0 +1,181 @@
+//! What a pod's status says.
+
+use harmony_api::conventions::{GENERATION_LABEL, ORDINAL_LABEL, REVISION_LABEL, WORKER_CONTAINER};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
+};
+
+use super::{End, EndReason, Phase, STUCK_AFTER, Waiting, WorkerPod};
+
+/// Reads a worker pod. Nothing if it lacks the labels with ordinal and generation, so that it is not a worker of ours.
+pub fn observe(pod: &Pod, now: Timestamp) -> Option<WorkerPod> {
+    let labels = pod.metadata.labels.as_ref()?;
+    let no_status = PodStatus::default();
+    let status = pod.status.as_ref().unwrap_or(&no_status);
+    let worker = worker_status(pod.spec.as_ref(), status);
+    let deleted = pod.metadata.deletion_timestamp.as_ref();
+    Some(WorkerPod {
+        name: pod.metadata.name.clone()?,
+        ordinal: labels.get(ORDINAL_LABEL)?.parse().ok()?,
+        generation: labels.get(GENERATION_LABEL)?.parse().ok()?,
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        revision: labels.get(REVISION_LABEL).cloned().unwrap_or_default(),
+        phase: phase(status),
+        ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
+        ready: condition(status, "Ready").is_some_and(|condition| condition.status == "True"),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        terminating: deleted.map(|time| now.duration_since(time.0)),
+        ended: ended(status, worker, deleted.is_some()),
+        waiting: waiting(pod, status, worker, now),
+    })
+}
+
+fn phase(status: &PodStatus) -> Phase {
+    match status.phase.as_deref() {
+        Some("Running") => Phase::Running,
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        Some("Unknown") => Phase::Unknown,
+        _ => Phase::Pending,
+    }
+}
+
+/// The status of the container that runs tasks: the one named `worker`, else the first.
+fn worker_status<'a>(spec: Option<&PodSpec>, status: &'a PodStatus) -> Option<&'a ContainerStatus> {
+    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let named = containers.iter().find(|container| container.name == WORKER_CONTAINER);
+    let name = &named.or(containers.first())?.name;
+    let statuses = status.container_statuses.as_deref().unwrap_or_default();
+    statuses.iter().find(|container| container.name == *name)
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> {
+    let mut conditions = status.conditions.as_deref().unwrap_or_default().iter();
+    conditions.find(|condition| condition.type_ == kind)
+}
+
+/// The pod has ended once its worker has, whatever runs beside it.
+fn ended(status: &PodStatus, worker: Option<&ContainerStatus>, deleted: bool) -> Option<End> {
+    let state = worker.and_then(|worker| worker.state.as_ref());
+    let terminated = state.and_then(|state| state.terminated.as_ref());
+    if terminated.is_none() && !matches!(phase(status), Phase::Failed | Phase::Succeeded) {
+        return None;
+    }
+    let (from_outside, said) = outside_cause(status, terminated, deleted);
+    let init = terminated.is_none().then(|| failed_init(status)).flatten();
+    let reason = from_outside.unwrap_or_else(|| match terminated {
+        Some(terminated) => own_cause(terminated),
+        None if init.is_some() => EndReason::InitError,
+        None if phase(status) == Phase::Succeeded => EndReason::Completed,
+        None => EndReason::Error,
+    });
+    let exit_code = terminated.map(|terminated| terminated.exit_code);
+    let signal = terminated
+        .and_then(|terminated| terminated.signal)
+        .filter(|signal| *signal > 0);
+    let ran = terminated.is_some() && !matches!(reason, EndReason::StartError);
+    let message = said.or_else(|| terminated.or(init).and_then(|terminated| terminated.message.clone()));
+    Some(End {
+        exit_code,
+        // Shells and the kubelet say 128 + n where a signal ended a process.
+        signal: signal.or(exit_code
+            .filter(|code| (129..=192).contains(code))
+            .map(|code| code - 128)),
+        reason,
+        counts: ran && from_outside.is_none(),
+        message: message.or_else(|| status.message.clone()).unwrap_or_default(),
+    })
+}
+
+/// A cause that lies outside the pod, and what is said of it.
+fn outside_cause(
+    status: &PodStatus,
+    terminated: Option<&ContainerStateTerminated>,
+    deleted: bool,
+) -> (Option<EndReason>, Option<String>) {
+    let disruption = condition(status, "DisruptionTarget").filter(|condition| condition.status == "True");
+    let forgotten = terminated.and_then(|terminated| terminated.reason.as_deref()) == Some("ContainerStatusUnknown");
+    match status.reason.as_deref() {
+        // More than the worker itself may use: its tasks can be the cause, yet the kubelet judges by the whole pod.
+        Some("Evicted") => return (Some(EndReason::Evicted), status.message.clone()),
+        Some("NodeLost" | "NodeAffinity" | "UnexpectedAdmissionError") => {
+            return (Some(EndReason::NodeLost), status.message.clone());
+        }
+        _ => {}
+    }
+    match disruption {
+        Some(condition) => {
+            let reason = condition.reason.clone().unwrap_or_default();
+            let message = condition.message.clone().unwrap_or_default();
+            (Some(EndReason::DisruptionTarget), Some(format!("{reason}: {message}")))
+        }
+        None if deleted => (Some(EndReason::Deleted), None),
+        None if forgotten => (Some(EndReason::NodeLost), None),
+        None => (None, None),
+    }
+}
+
+fn own_cause(terminated: &ContainerStateTerminated) -> EndReason {
+    match terminated.reason.as_deref() {
+        Some("OOMKilled") => EndReason::OomKilled,
+        Some("StartError" | "ContainerCannotRun") => EndReason::StartError,
+        _ if terminated.exit_code == 0 => EndReason::Completed,
+        _ => EndReason::Error,
+    }
+}
+
+fn failed_init(status: &PodStatus) -> Option<&ContainerStateTerminated> {
+    let statuses = status.init_container_statuses.as_deref().unwrap_or_default();
+    let terminated = statuses
+        .iter()
+        .filter_map(|container| container.state.as_ref()?.terminated.as_ref());
+    terminated.into_iter().find(|terminated| terminated.exit_code != 0)
+}
+
+/// What a pod waits for, if it is more than the usual.
+fn waiting(pod: &Pod, status: &PodStatus, worker: Option<&ContainerStatus>, now: Timestamp) -> Option<Waiting> {
+    if phase(status) != Phase::Pending
+        && worker
+            .and_then(|worker| worker.state.as_ref()?.waiting.as_ref())
+            .is_none()
+    {
+        return None;
+    }
+    let unscheduled = condition(status, "PodScheduled").filter(|condition| condition.status == "False");
+    if let Some(condition) = unscheduled {
+        return Some(Waiting {
+            reason: condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()),
+            message: condition.message.clone().unwrap_or_default(),
+        });
+    }
+    let init = status.init_container_statuses.as_deref().unwrap_or_default();
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let states = init
+        .iter()
+        .chain(containers)
+        .filter_map(|container| container.state.as_ref());
+    let mut stuck = states.filter_map(|state| stuck(state, was_long_ago(pod, now)));
+    stuck.next()
+}
+
+fn stuck(state: &ContainerState, long: bool) -> Option<Waiting> {
+    let waiting = state.waiting.as_ref()?;
+    let reason = waiting.reason.clone().unwrap_or_default();
+    let usual = match reason.as_str() {
+        "" | "PodInitializing" => true,
+        "ContainerCreating" => !long,
+        _ => false,
+    };
+    (!usual).then(|| Waiting {
+        reason,
+        message: waiting.message.clone().unwrap_or_default(),
+    })
+}
+
+/// Whether the kubelet has had the pod for longer than starting it should take.
+fn was_long_ago(pod: &Pod, now: Timestamp) -> bool {
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let long = SignedDuration::try_from(STUCK_AFTER).unwrap_or(SignedDuration::MAX);
+    started.is_some_and(|time| now.duration_since(time.0) >= long)
+}
