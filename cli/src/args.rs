@@ -10,7 +10,8 @@ use harmony_worker::WorkerArgs;
 use tracing_subscriber::EnvFilter;
 
 use crate::collector::CollectorArgs;
-use crate::{collector, run};
+use crate::install::InstallArgs;
+use crate::{collector, install, run};
 
 /// Run a big batch of numbered, idempotent tasks on warm workers. Whatever crashes on the way, the batch ends with exactly
 /// one recorded result per number.
@@ -30,6 +31,8 @@ enum Command {
     Worker(WorkerArgs),
     /// A collector: records outcomes durably (started by `run`)
     Collector(CollectorArgs),
+    /// Put this program into a folder that the containers of a pod share (an init container does it)
+    Install(InstallArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -90,6 +93,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::main(&args).into(),
         Command::Worker(args) => harmony_worker::main(args, None),
         Command::Collector(args) => collector::main(args),
+        Command::Install(args) => install::main(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Program::command(), "harmony", &mut io::stdout());
             ExitCode::SUCCESS

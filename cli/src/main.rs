@@ -3,6 +3,7 @@
 mod args;
 mod collector;
 mod exit;
+mod install;
 mod run;
 
 use std::process::ExitCode;

@@ -293,7 +293,7 @@ fn control_bodies() {
             Kind::Start,
             r#"{"uid":"01927f3a-5b00-7000-8000-000000000001","name":"n","epoch":1,
                 "instance":"01927f3a-5b00-7000-8000-000000000001","completions":1,
-                "work":{"executor":{"exec":{"command":[]}},"collector":"unix:c","maxBytesPerTask":1}}"#,
+                "work":{"executor":{"process":{"command":[],"framing":"lines"}},"collector":"unix:c","maxBytesPerTask":1}}"#,
             "START has 0 words of command; allowed are 1 to 1048576",
         ),
         (

@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, ProcessId};
-use harmony_protocol::wire::{Executor, Hello, Message, Role, Start, TaskEntry, Tasks, Want, Work, decode, encode};
-use harmony_protocol::worker::{Config, Output, Worker};
+use harmony_protocol::wire::{
+    Executor, Hello, Message, Refused, RefusedCode, Role, Start, TaskEntry, Tasks, Want, Work, decode, encode,
+};
+use harmony_protocol::worker::{Config, Only, Output, Worker};
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
 
@@ -52,13 +54,13 @@ fn tasks(numbers: &[u64]) -> Tasks {
     }
 }
 
-#[test]
-fn numbers_beyond_the_batch_are_dropped_and_counted() {
-    let (now, uid, link) = (Instant::now(), BatchUid(Uuid::from_u128(1)), LinkId::accepted(1));
+/// A worker with a ventilator at this link.
+fn greeted(now: Instant, link: LinkId, only: Only) -> Worker {
     let mut worker = Worker::new(Config {
         identity: identity(Role::Worker, 2),
         slots: 1,
         seed: 0,
+        only,
     });
     let hello = Hello {
         versions: VERSIONS,
@@ -71,6 +73,59 @@ fn numbers_beyond_the_batch_are_dropped_and_counted() {
     };
     worker.handle_link_opened(now, link);
     worker.handle_message(now, link, &encode(0, &Message::Hello(hello)));
+    worker
+}
+
+/// How such a worker refuses a batch of [`start`], if it does.
+fn refusal(only: Only, uid: BatchUid) -> Option<Refused> {
+    let (now, link) = (Instant::now(), LinkId::accepted(1));
+    let mut worker = greeted(now, link, only);
+    worker.handle_message(now, link, &encode(1, &Message::Start(Box::new(start(uid, 5)))));
+    let outputs = std::iter::from_fn(|| worker.poll_output(now));
+    let mut sent = outputs.filter_map(|output| match output {
+        Output::Link(LinkOutput::Send { frames, .. }) => decode(&frames).ok(),
+        _ => None,
+    });
+    sent.find_map(|(_, message)| match message {
+        Message::Refused(refused) => Some(refused),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_worker_made_for_one_batch_refuses_all_others() {
+    let (own, other) = (BatchUid(Uuid::from_u128(1)), BatchUid(Uuid::from_u128(2)));
+    let only = Only {
+        batch: Some(own),
+        executor: Some(start(own, 5).work.unwrap().executor),
+    };
+    assert_eq!(refusal(only.clone(), own), None);
+    let refused = refusal(only, other).unwrap();
+    assert_eq!(refused.code, RefusedCode::Mismatch);
+    assert!(refused.reason.contains(&other.to_string()), "{}", refused.reason);
+}
+
+#[test]
+fn a_worker_made_for_one_executor_refuses_all_others() {
+    let uid = BatchUid(Uuid::from_u128(1));
+    let command = vec!["sort".to_owned()];
+    let only = Only {
+        batch: None,
+        executor: Some(Executor::Exec { command }),
+    };
+    let refused = refusal(only, uid).unwrap();
+    assert_eq!(refused.code, RefusedCode::Mismatch);
+    assert!(
+        refused.reason.contains(r#"{"exec":{"command":["sort"]}}"#),
+        "{}",
+        refused.reason
+    );
+}
+
+#[test]
+fn numbers_beyond_the_batch_are_dropped_and_counted() {
+    let (now, uid, link) = (Instant::now(), BatchUid(Uuid::from_u128(1)), LinkId::accepted(1));
+    let mut worker = greeted(now, link, Only::default());
     worker.handle_message(now, link, &encode(1, &Message::Start(Box::new(start(uid, 5)))));
     worker.handle_prepared(now, uid, Ok(1));
     let want = Want {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{Attempt, BatchUid, ProcessId};
 use harmony_protocol::wire::{OutcomeCode, Role};
-use harmony_protocol::worker::{Config, Finished, Output, Task, Worker};
+use harmony_protocol::worker::{Config, Finished, Only, Output, Task, Worker};
 
 use crate::host::{Action, Context, Input};
 use crate::observation::{Execution, Observation};
@@ -67,6 +67,7 @@ impl WorkerHost {
                 identity,
                 slots: setup.slots,
                 seed,
+                only: Only::default(),
             }),
             setup,
             lanes: BTreeMap::new(),

@@ -74,6 +74,7 @@ fn setup(executor: Kind, slots: usize) -> Setup {
         deadline: Some(Duration::from_mins(1)),
         grace: Duration::from_secs(1),
         work_dir: None,
+        own_command: Vec::new(),
     }
 }
 

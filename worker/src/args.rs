@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use harmony_admin::AdminArgs;
+use harmony_protocol::ids::BatchUid;
+use harmony_protocol::wire::Executor;
+use harmony_protocol::worker::Only;
 use harmony_transport::{Endpoint, LinkArgs};
 
 /// How a worker is started.
@@ -27,13 +31,36 @@ pub struct WorkerArgs {
     /// End, with all tasks, when standard input closes: whoever started the worker is gone.
     #[arg(long)]
     pub until_stdin_closes: bool,
+    /// The only batch that it serves; everything if absent.
+    #[arg(long, value_name = "UID")]
+    pub batch: Option<uuid::Uuid>,
+    /// The only executor that it serves, as START has it; everything if absent.
+    #[arg(long, value_name = "JSON", value_parser = executor)]
+    pub executor: Option<Executor>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub link: LinkArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub admin: AdminArgs,
+    /// What a batch runs that names no command of its own.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn executor(text: &str) -> Result<Executor, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 impl WorkerArgs {
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
+    }
+
+    pub(crate) fn only(&self) -> Only {
+        Only {
+            batch: self.batch.map(BatchUid),
+            executor: self.executor.clone(),
+        }
     }
 }

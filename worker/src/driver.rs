@@ -77,6 +77,7 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
         identity,
         slots: args.slots,
         seed,
+        only: args.only(),
     });
     let mut driver = Driver {
         closure,
@@ -102,8 +103,12 @@ impl Driver {
         // Comes when whoever started a frozen worker dies. The worker is to end in its own way then, with its tasks.
         let _hangup = signal(SignalKind::hangup())?;
         let mut orphaned = std::pin::pin!(parent::orphaned(self.args.until_stdin_closes));
-        while self.ended.is_none() {
+        loop {
             self.perform();
+            // Now, since without links nothing need ever happen again.
+            if self.ended.is_some() {
+                return Ok(());
+            }
             let timeout = self.machine.poll_timeout();
             tokio::select! {
                 event = events.recv() => match event {
@@ -122,7 +127,6 @@ impl Driver {
                 () = &mut orphaned => self.ended = Some(Ended::Orphaned),
             }
         }
-        Ok(())
     }
 
     /// The machine hands back what it has queued, and the executors what they have not begun.
@@ -224,6 +228,7 @@ impl Driver {
             deadline: work.deadline_millis.map(Duration::from_millis),
             grace: self.args.grace(),
             work_dir: self.args.work_dir.clone(),
+            own_command: self.args.command.clone(),
         };
         let (reports, closure) = (self.reports.clone(), self.closure.clone());
         let (sender, mut events) = unbounded_channel();

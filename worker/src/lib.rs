@@ -5,6 +5,7 @@
 mod args;
 mod driver;
 pub mod executor;
+mod init;
 pub mod parent;
 
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ use clap::Parser;
 pub use args::WorkerArgs;
 pub use driver::{Closure, Ended, STUCK_EXIT, WorkerError, run as serve};
 pub use executor::TaskContext;
+
+/// Exit code of a worker that cannot do its work at all, whatever the tasks are.
+pub const FAILED_EXIT: u8 = 3;
 
 #[derive(Parser)]
 #[command(
@@ -38,6 +42,9 @@ where
 
 /// Runs a worker to its end and says how this process is to exit.
 pub fn main(args: WorkerArgs, closure: Option<Arc<Closure>>) -> ExitCode {
+    if init::is_first() {
+        return init::run().unwrap_or_else(|error| failed(&error.into()));
+    }
     let orphan_folder = args.until_stdin_closes.then(|| args.listen.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(WorkerError::from).and_then(|runtime| {
@@ -52,9 +59,11 @@ pub fn main(args: WorkerArgs, closure: Option<Arc<Closure>>) -> ExitCode {
     match ended {
         Ok(Ended::Left | Ended::Orphaned) => ExitCode::SUCCESS,
         Ok(Ended::Stuck) => ExitCode::from(STUCK_EXIT),
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(3)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &WorkerError) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::from(FAILED_EXIT)
 }

@@ -347,3 +347,23 @@ fn what_has_not_begun_is_given_back_and_what_runs_goes_on() {
     fs::write(go, "").unwrap();
     assert_eq!(bench.finished(1)[0].output, "done\n");
 }
+
+#[test]
+fn without_a_command_it_runs_the_worker_s_own() {
+    let setup = Setup {
+        own_command: vec!["tr".to_owned(), "a-z".to_owned(), "A-Z".to_owned()],
+        ..exec(&[])
+    };
+    let finished = Bench::start(setup).run_one("loud");
+    assert_eq!(finished.output, "LOUD");
+}
+
+#[test]
+fn without_any_command_it_says_the_way_out() {
+    let (events, _) = tokio::sync::mpsc::unbounded_channel();
+    let reason = prepare(&exec(&[]), events).err().unwrap();
+    assert!(
+        reason.contains("after `--`") && reason.contains("executor.exec.command"),
+        "{reason}"
+    );
+}

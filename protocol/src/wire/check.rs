@@ -45,9 +45,9 @@ impl Check for Start {
         let Some(work) = &self.work else { return Ok(()) };
         text(kind, "work.collector", &work.collector)?;
         match &work.executor {
-            Executor::Exec { command } | Executor::Process { command, .. } => {
-                count(kind, "words of command", command.len(), 1, MAX_CONTROL)
-            }
+            // Without words it is the worker's own command.
+            Executor::Exec { command } => count(kind, "words of command", command.len(), 0, MAX_CONTROL),
+            Executor::Process { command, .. } => count(kind, "words of command", command.len(), 1, MAX_CONTROL),
             Executor::Library => Ok(()),
         }
     }

@@ -96,7 +96,7 @@ pub struct Work {
 pub enum Executor {
     /// One process per task: payload on stdin, output from stdout.
     Exec {
-        /// The program and its arguments.
+        /// The program and its arguments; none for the command that the worker itself was started with.
         command: Vec<String>,
     },
     /// A warm process per slot.

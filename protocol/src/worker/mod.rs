@@ -21,7 +21,7 @@ use crate::dialler::Dialler;
 use crate::ids::{Alias, Attempt, BatchUid, LinkId};
 use crate::limits::{FLUSH_WITHIN, GONE_AFTER, KEEP_OUTCOMES};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
-use crate::wire::{Frames, OutcomeCode, Ping, ResultEntry, Unbound, Work};
+use crate::wire::{Executor, Frames, OutcomeCode, Ping, ResultEntry, Unbound, Work};
 
 /// What a worker is told at its start.
 #[derive(Clone, Debug)]
@@ -32,6 +32,33 @@ pub struct Config {
     pub slots: u32,
     /// For jitter.
     pub seed: u64,
+    /// What it serves alone; everything by default.
+    pub only: Only,
+}
+
+/// What a worker was made for. A START that names something else is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// The batch.
+    pub batch: Option<BatchUid>,
+    /// How tasks are run.
+    pub executor: Option<Executor>,
+}
+
+impl Only {
+    /// Why a worker made for this does not take that batch with that executor, if it does not.
+    fn refusal(&self, uid: BatchUid, executor: &Executor) -> Option<String> {
+        if let Some(own) = self.batch.filter(|own| *own != uid) {
+            return Some(format!("this worker was made for batch {own}, not for {uid}"));
+        }
+        let other = self.executor.as_ref().filter(|own| *own != executor)?;
+        let text = |executor| serde_json::to_string(executor).unwrap_or_default();
+        Some(format!(
+            "this worker was made for the executor {}, not for {}",
+            text(other),
+            text(executor)
+        ))
+    }
 }
 
 /// One task, to be run.
@@ -171,6 +198,7 @@ pub struct Dropped {
 #[derive(Clone, Debug)]
 pub struct Worker {
     slots: u32,
+    only: Only,
     sessions: Sessions,
     dialler: Dialler<String>,
     random: fastrand::Rng,
@@ -193,6 +221,7 @@ impl Worker {
     pub fn new(config: Config) -> Self {
         Self {
             slots: config.slots.max(1),
+            only: config.only,
             sessions: Sessions::new(config.identity),
             dialler: Dialler::new(config.seed),
             random: fastrand::Rng::with_seed(config.seed),

@@ -86,6 +86,9 @@ impl Worker {
         let Some(work) = start.work.clone().filter(|_| start.epoch > 0) else {
             return self.refuse(door, RefusedCode::NotStarted, 0, "this batch was not started here");
         };
+        if let Some(reason) = self.only.refusal(start.uid, &work.executor) {
+            return self.refuse(door, RefusedCode::Mismatch, 0, &reason);
+        }
         if self.batches.len() >= MAX_BATCHES || self.drain.is_some() {
             let reason = if self.drain.is_some() {
                 "this worker leaves"

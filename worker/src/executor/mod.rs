@@ -46,6 +46,8 @@ pub struct Setup {
     pub grace: Duration,
     /// Where commands run, and what their relative paths start from; the caller's own folder if absent.
     pub work_dir: Option<PathBuf>,
+    /// The command that the worker itself was started with: what `exec` without a command runs.
+    pub own_command: Vec<String>,
 }
 
 /// What an executor tells its caller.
@@ -91,7 +93,7 @@ pub trait Executor: Send {
 pub fn prepare(setup: &Setup, events: UnboundedSender<ExecutorEvent>) -> Result<Box<dyn Executor>, String> {
     match &setup.executor {
         wire::Executor::Exec { command } => {
-            let program = program::Program::resolve(command, setup)?;
+            let program = program::Program::resolve(own_if_empty(command, setup)?, setup)?;
             exec::start(&program, setup, events)
         }
         wire::Executor::Process {
@@ -106,5 +108,18 @@ pub fn prepare(setup: &Setup, events: UnboundedSender<ExecutorEvent>) -> Result<
              your own that calls the worker library, and name it as `executor.library.command`"
                 .to_owned(),
         ),
+    }
+}
+
+/// The command to run; without words it is the worker's own.
+fn own_if_empty<'a>(command: &'a [String], setup: &'a Setup) -> Result<&'a [String], String> {
+    match (command, &setup.own_command[..]) {
+        ([], []) => Err(
+            "this batch runs the command that the worker was started with, but that is none: give the worker one \
+             after `--`, or name one in `executor.exec.command`"
+                .to_owned(),
+        ),
+        ([], own) => Ok(own),
+        (named, _) => Ok(named),
     }
 }

@@ -32,6 +32,7 @@ fn setup(executor: Kind) -> Setup {
         deadline: None,
         grace: Duration::from_secs(30),
         work_dir: None,
+        own_command: Vec::new(),
     }
 }
 

@@ -86,6 +86,7 @@ impl Host {
                 identity,
                 slots: 1,
                 seed: place as u64,
+                only: harmony_protocol::worker::Only::default(),
             }))
         } else {
             let identity = identity(Role::Ventilator, "ventilator".into());
