@@ -2,4 +2,5 @@
 
 pub mod fleet;
 mod leader;
+pub mod reconcile;
 pub mod ventilators;

@@ -1,0 +1,69 @@
+//! Builds every Kubernetes object of a batch. Pure: what comes out depends only on the batch and the operator's settings.
+
+mod agent;
+mod budget;
+pub(super) mod certificates;
+mod collector;
+mod command;
+mod labels;
+mod names;
+mod network;
+mod probes;
+mod security;
+mod worker;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+pub use self::names::{Names, label_value};
+pub use self::worker::worker_pod;
+use super::validate::Batch;
+
+/// What the operator was told about all batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Harmony's image, for collectors and for the agent in worker pods.
+    pub image: String,
+    /// When kubelets pull that image; Kubernetes decides if absent.
+    pub image_pull_policy: Option<String>,
+    /// How links between pods are protected.
+    pub links: Links,
+    /// The operator's own namespace: links may come from there.
+    pub operator_namespace: String,
+}
+
+/// How links between pods are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Not at all, but for network policies: whoever reaches a worker can run commands in it.
+    InsecureTcp,
+    /// Both sides show certificates, from the Secrets that [`Names`] names.
+    MutualTls,
+}
+
+/// All objects of a batch but its worker pods, which come and go one by one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// Who may reach the pods.
+    pub network_policies: [NetworkPolicy; 2],
+    /// How many workers a drain may take at once.
+    pub disruption_budget: PodDisruptionBudget,
+    /// The collector's name in DNS.
+    pub collector_service: Service,
+    /// The collector's storage, if the batch asks for a claim.
+    pub collector_claim: Option<PersistentVolumeClaim>,
+    /// The collector.
+    pub collector: Pod,
+}
+
+/// Builds all objects of a batch but its worker pods.
+pub fn build(batch: &Batch, settings: &Settings) -> Resources {
+    Resources {
+        network_policies: network::policies(batch, settings),
+        disruption_budget: budget::workers(batch),
+        collector_service: network::collector_service(batch),
+        collector_claim: collector::claim(batch),
+        collector: collector::pod(batch, settings),
+    }
+}
