@@ -86,6 +86,8 @@ pub mod reason {
     pub const PODS_CRASH: &str = "PodsCrash";
     /// The workers cannot start the executor's program.
     pub const EXECUTOR_FAILED: &str = "ExecutorFailed";
+    /// The ventilator broke down, and is started again.
+    pub const VENTILATOR_FAILED: &str = "VentilatorFailed";
     /// The lost node of a pod may still run it.
     pub const NODE_LOST: &str = "NodeLost";
 }

@@ -156,6 +156,8 @@ pub struct Failure {
 pub struct CollectorRef {
     /// The name of the pod, in the batch's namespace.
     pub name: String,
+    /// The pod itself: another one of this name has another disk, unless there is a claim.
+    pub uid: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

@@ -29,7 +29,12 @@ pub enum Command {
 #[derive(clap::Args, Clone, Debug)]
 pub struct OperatorArgs {
     /// The namespace that this operator runs in: its lease is there, and pods of batches let it in.
-    #[arg(long, env = "POD_NAMESPACE", default_value = "harmony-system", value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "harmony-system",
+        value_name = "NAMESPACE"
+    )]
     pub namespace: String,
     /// The name of this operator's pod, as its lease shows it.
     #[arg(long, env = "POD_NAME", default_value = "harmony-operator", value_name = "NAME")]

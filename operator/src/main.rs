@@ -1,3 +1,7 @@
-//! `harmony-operator`.
+//! `harmony-operator`: runs `HarmonyBatch` resources.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harmony_operator::main()
+}

@@ -1,8 +1,7 @@
-//! The project's own commands: `cargo xtask test`, `soak`, `simulate` and `cluster`.
+//! The project's own commands: `cargo xtask test`, `soak` and `simulate`.
 
 mod cargo_test;
 mod cli;
-mod cluster;
 mod context;
 mod gates;
 mod report;

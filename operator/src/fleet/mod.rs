@@ -13,7 +13,7 @@ use harmony_protocol::ventilator::WorkerView;
 use jiff::SignedDuration;
 
 pub use memory::Memory;
-pub use observe::observe;
+pub use observe::{observe, pod_waiting};
 pub use plan::plan;
 
 /// A pod that cannot start is given this long before its state is worth telling: images are pulled, volumes are mounted.

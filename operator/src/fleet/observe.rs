@@ -31,6 +31,12 @@ pub fn observe(pod: &Pod, now: Timestamp) -> Option<WorkerPod> {
     })
 }
 
+/// What any pod waits for, if a person should know.
+pub fn pod_waiting(pod: &Pod, now: Timestamp) -> Option<Waiting> {
+    let status = pod.status.as_ref()?;
+    waiting(pod, status, worker_status(pod.spec.as_ref(), status), now)
+}
+
 fn phase(status: &PodStatus) -> Phase {
     match status.phase.as_deref() {
         Some("Running") => Phase::Running,

@@ -22,6 +22,7 @@ use super::{BatchKey, EVENTS_KEPT, Launch, Running, Settings, VentilatorState};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Hosted {
+    key: BatchKey,
     commands: UnboundedSender<Command>,
     shown: Arc<Shown>,
     task: JoinHandle<()>,
@@ -93,7 +94,7 @@ impl Hosted {
     pub(super) fn start(settings: &Settings, launch: Launch) -> Self {
         let (commands, receiver) = unbounded_channel();
         let shown = Arc::new(Shown::default());
-        let work = launch.work.clone();
+        let (key, work) = (launch.key.clone(), launch.work.clone());
         let kept = launch.epoch_floor;
         let hosting = Hosting {
             // A ventilator that is still leaving may read the folder of the same batch.
@@ -106,6 +107,7 @@ impl Hosted {
         };
         let task = tokio::spawn(hosting.run(launch, receiver));
         Self {
+            key,
             commands,
             shown,
             task,
@@ -129,6 +131,10 @@ impl Hosted {
                 takeover: facts.takeover,
             })
         })
+    }
+
+    pub(super) fn key(&self) -> &BatchKey {
+        &self.key
     }
 
     pub(super) fn opened(&self) -> Option<(u64, Digest)> {

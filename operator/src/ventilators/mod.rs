@@ -203,6 +203,14 @@ impl Ventilators {
         self.hosted().keys().copied().collect()
     }
 
+    /// The batches that have a ventilator, and their names.
+    pub fn keys(&self) -> Vec<(BatchUid, BatchKey)> {
+        self.hosted()
+            .iter()
+            .map(|(uid, hosted)| (*uid, hosted.key().clone()))
+            .collect()
+    }
+
     fn with(&self, uid: BatchUid, act: impl FnOnce(&mut Hosted)) {
         if let Some(hosted) = self.hosted().get_mut(&uid) {
             act(hosted);

@@ -63,7 +63,7 @@ pub(super) fn labels(batch: &Batch, role: Role) -> BTreeMap<String, String> {
 }
 
 /// The labels that tell one worker pod from the others of its batch.
-pub(super) fn worker_labels(ordinal: u32, generation: u32) -> BTreeMap<String, String> {
+pub(super) fn worker_labels(ordinal: u32, generation: u64) -> BTreeMap<String, String> {
     owned([
         (ORDINAL_LABEL, &ordinal.to_string()),
         (GENERATION_LABEL, &generation.to_string()),

@@ -15,7 +15,7 @@ const UID: usize = 8;
 const ORDINAL: usize = 4;
 /// Digits of a generation, and how many generations they tell apart: one a second for three years.
 const GENERATION: usize = 8;
-const GENERATIONS: u32 = 100_000_000;
+const GENERATIONS: u64 = 100_000_000;
 /// The longest DNS-1123 label: names of Services, and what a pod's hostname is made of.
 const LABEL: usize = 63;
 
@@ -48,7 +48,7 @@ impl Names {
     }
 
     /// One worker pod. Generations of more than eight digits begin again from 0: the pod of that name is long gone.
-    pub fn worker_pod(&self, ordinal: u32, generation: u32) -> String {
+    pub fn worker_pod(&self, ordinal: u32, generation: u64) -> String {
         format!("{}-w-{ordinal}-{}", self.stem, generation % GENERATIONS)
     }
 

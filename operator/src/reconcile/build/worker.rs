@@ -21,7 +21,7 @@ const LOST_NODE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.i
 const LOST_AFTER: i64 = 30;
 
 /// The pod of one worker.
-pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: u32) -> Pod {
+pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: u64) -> Pod {
     let name = batch.names.worker_pod(ordinal, generation);
     let template = &batch.template;
     let mut worker = template.worker.clone();
@@ -52,7 +52,7 @@ pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: 
     }
 }
 
-fn metadata(batch: &Batch, name: String, ordinal: u32, generation: u32) -> ObjectMeta {
+fn metadata(batch: &Batch, name: String, ordinal: u32, generation: u64) -> ObjectMeta {
     let mut metadata = labels::metadata(batch, Role::Worker, name);
     let all = metadata.labels.get_or_insert_default();
     all.extend(batch.template.labels.clone());

@@ -1,0 +1,159 @@
+//! The life of an operator: it stands by, leads, and leaves.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser as _;
+use harmony_admin::Inspections;
+use harmony_ventilator::source::SourceConfig;
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Command, OperatorArgs, Program};
+use crate::context::Context;
+use crate::controller;
+use crate::leader::{self, Leader, Role};
+use crate::metrics::{Counters, Snapshot};
+use crate::reconcile::build::{Links, Settings};
+use crate::ventilators::{self, Ventilators};
+
+/// Wake-ups that wait; a ventilator keeps one that does not fit.
+const WAKES: usize = 1_024;
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let Program { command, args } = Program::parse();
+    let done = match command {
+        Some(Command::Crd) => print_crd(),
+        None => start(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_crd() -> Result<()> {
+    print!("{}", harmony_api::crd_yaml()?);
+    Ok(())
+}
+
+fn start(args: &OperatorArgs) -> Result<()> {
+    let filter = EnvFilter::try_from_env("HARMONY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Two providers may be linked in; rustls must not have to guess.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a rustls provider was installed before");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run(args));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(args: &OperatorArgs) -> Result<()> {
+    let links = links(args)?;
+    let client = Client::try_default()
+        .await
+        .context("the API server cannot be found: neither a service account nor a kubeconfig is here")?;
+    let identity = format!("{}_{}", args.pod_name, uuid::Uuid::new_v4());
+    let (leader, role) = Leader::new(client.clone(), &args.namespace, identity.clone());
+    let (wake, wakes) = mpsc::channel(WAKES);
+    let ventilators = Ventilators::new(ventilators::Settings {
+        name: args.pod_name.clone(),
+        spool_dir: args.spool_dir.clone(),
+        transport: args.link.config(),
+        wake,
+    });
+    let registry = Registry::new();
+    let counters = Arc::new(Counters::register(&registry)?);
+    let (inspector, inspections) = harmony_admin::inspections();
+    let _admin = harmony_admin::start(&args.admin, inspector, registry, axum::Router::new())?;
+    tokio::spawn(answer(inspections, role.clone(), ventilators.clone()));
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let leading = tokio::spawn(leader.run());
+    let mut waiting = role.clone();
+    tokio::select! {
+        _ = waiting.wait_for(|role| *role == Role::Leader) => {}
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
+    tracing::info!(identity, "leading");
+    let (pods, writer) = controller::pod_store();
+    let reporter = Reporter {
+        controller: "harmony-operator".to_owned(),
+        instance: Some(args.pod_name.clone()),
+    };
+    let context = Arc::new(Context::new(
+        client.clone(),
+        settings(args, links),
+        SourceConfig::new(&args.spool_dir, &args.spool_dir),
+        role,
+        pods,
+        ventilators.clone(),
+        Recorder::new(client.clone(), reporter),
+        counters,
+    ));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        // Whoever drops the sender means the same.
+        let _ = stopped.await;
+    };
+    let controlling = tokio::spawn(controller::run(context, writer, wakes, stopped));
+    let deposed = tokio::select! {
+        _ = leading => true,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    drop(stop);
+    ventilators.stop_all().await;
+    controlling.abort();
+    if deposed {
+        bail!("another operator leads now; this one begins anew as a standby");
+    }
+    leader::release(client, &args.namespace, &identity)
+        .await
+        .context("the lease cannot be given back")
+}
+
+/// Answers what the endpoints ask.
+async fn answer(mut inspections: Inspections<Snapshot>, role: watch::Receiver<Role>, ventilators: Ventilators) {
+    while let Some(inspection) = inspections.next().await {
+        let role = *role.borrow();
+        inspection.answer(Snapshot::take(role, &ventilators).await);
+    }
+}
+
+fn links(args: &OperatorArgs) -> Result<Links> {
+    match (args.link.insecure_tcp, &args.link.tls_ca) {
+        (_, Some(_)) => Ok(Links::MutualTls),
+        (true, None) => Ok(Links::InsecureTcp),
+        (false, None) => bail!(
+            "links to pods are neither protected nor allowed to be open: give --insecure-tcp, and let network policies keep \
+             others out, or give --tls-ca, --tls-certificate and --tls-key"
+        ),
+    }
+}
+
+fn settings(args: &OperatorArgs, links: Links) -> Settings {
+    Settings {
+        image: args.image.clone(),
+        image_pull_policy: Some(args.image_pull_policy.clone()),
+        links,
+        operator_namespace: args.namespace.clone(),
+    }
+}
