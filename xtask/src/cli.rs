@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::{self, Layout};
 use crate::context::Context;
 use crate::simulate::simulate;
 use crate::step::{Step, run_all, select};
@@ -31,6 +32,25 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// A real Kubernetes of two nodes on this machine, for tests and for trying things out. Needs root and Go.
+    Cluster(ClusterArguments),
+}
+
+#[derive(Debug, Args)]
+struct ClusterArguments {
+    #[command(subcommand)]
+    action: ClusterAction,
+    /// Which one, when several stand side by side: from 0.
+    #[arg(long, global = true, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..i64::from(cluster::CLUSTERS)))]
+    index: u8,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum ClusterAction {
+    /// Brings it up, unless it is.
+    Up,
+    /// Takes it down and leaves nothing of it.
+    Down,
 }
 
 #[derive(Debug, Args)]
@@ -57,11 +77,25 @@ pub(crate) fn run() -> ExitCode {
         Command::Simulate { arguments } => {
             Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
         }
+        Command::Cluster(arguments) => run_cluster(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::from(2)
     })
+}
+
+fn run_cluster(arguments: &ClusterArguments) -> Result<ExitCode> {
+    let context = Context::from_environment(false)?;
+    let layout = Layout::new(&context, arguments.index)?;
+    match arguments.action {
+        ClusterAction::Up => {
+            cluster::up(&context, &layout)?;
+            println!("export KUBECONFIG={}", layout.kubeconfig().display());
+        }
+        ClusterAction::Down => cluster::down(&layout)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_steps(selection: &Selection, suite: &[Step]) -> Result<ExitCode> {

@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask test`, `soak` and `simulate`.
+//! The project's own commands: `cargo xtask test`, `soak`, `simulate` and `cluster`.
 
 mod cargo_test;
 mod cli;
+mod cluster;
 mod context;
 mod gates;
 mod report;

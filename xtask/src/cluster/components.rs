@@ -1,0 +1,95 @@
+//! The programs of a cluster that no package has: built from Go modules, once.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::context::{Context, succeed, works};
+
+/// A folder of `e2e/tools/` and what is built there.
+struct Module {
+    folder: &'static str,
+    programs: &'static [&'static str],
+    flags: &'static str,
+}
+
+/// The version is what `e2e/tools/kubernetes/go.mod` requires; the API server tells it to its clients.
+const KUBERNETES: Module = Module {
+    folder: "kubernetes",
+    programs: &[
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-proxy",
+        "k8s.io/kubernetes/cmd/kube-scheduler",
+        "k8s.io/kubernetes/cmd/kubelet",
+    ],
+    flags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.4 \
+            -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
+};
+
+/// Built only where PATH has none.
+const KUBECTL: Module = Module {
+    programs: &["k8s.io/kubernetes/cmd/kubectl"],
+    ..KUBERNETES
+};
+
+const COREDNS: Module = Module {
+    folder: "coredns",
+    programs: &["github.com/coredns/coredns"],
+    flags: "-s -w",
+};
+
+/// Whether there is what builds the programs.
+pub(super) fn can_build(context: &Context) -> bool {
+    works(context.command("go").arg("version"))
+}
+
+/// Builds what is missing or was built otherwise. The first time takes some ten minutes on two cores.
+pub(super) fn build(context: &Context) -> Result<()> {
+    build_module(context, "kubernetes", &KUBERNETES)?;
+    build_module(context, "coredns", &COREDNS)?;
+    if !works(context.command("kubectl").args(["version", "--client"])) {
+        build_module(context, "kubectl", &KUBECTL)?;
+    }
+    Ok(())
+}
+
+fn build_module(context: &Context, name: &str, module: &Module) -> Result<()> {
+    let source = context.root.join("e2e/tools").join(module.folder);
+    let tools = context.cache.join("cluster-tools");
+    let (programs, stamp) = (tools.join("bin"), tools.join(format!("{name}.stamp")));
+    let inputs = inputs(&source, module)?;
+    if fs::read_to_string(&stamp).is_ok_and(|built| built == inputs) && all_there(&programs, module) {
+        return Ok(());
+    }
+    fs::create_dir_all(&programs)?;
+    let mut build = context.command("go");
+    build
+        .args(["build", "-trimpath", "-ldflags", module.flags, "-o"])
+        .arg(&programs)
+        .args(module.programs)
+        .current_dir(&source)
+        .env("CGO_ENABLED", "0")
+        .env("GOCACHE", tools.join("go-build"));
+    succeed(&mut build)?;
+    Ok(fs::write(&stamp, inputs)?)
+}
+
+/// All that decides what the programs are: compared as it is, since it is small.
+fn inputs(source: &Path, module: &Module) -> Result<String> {
+    let mut inputs = format!("{}\n{}\n", module.flags, module.programs.join("\n"));
+    for file in ["go.mod", "go.sum"] {
+        let path = source.join(file);
+        inputs += &fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    }
+    Ok(inputs)
+}
+
+fn all_there(folder: &Path, module: &Module) -> bool {
+    let name = |program: &&str| Path::new(program).file_name().map(|name| folder.join(name));
+    module
+        .programs
+        .iter()
+        .all(|program| name(program).is_some_and(|path| path.is_file()))
+}

@@ -1,0 +1,138 @@
+//! A real Kubernetes of two nodes on this machine: each a network namespace, all its programs plain processes.
+
+mod certificates;
+mod components;
+mod control_plane;
+mod dns;
+mod images;
+mod layout;
+mod network;
+mod node;
+mod process;
+mod storage;
+mod teardown;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+pub(crate) use layout::{CLUSTERS, Layout};
+
+use crate::context::{Context, output, works};
+use process::wait_until;
+
+/// How long the nodes may take until pods can start: six seconds, more on a machine that is busy.
+const NODES_READY_WITHIN: Duration = Duration::from_mins(2);
+
+/// Programs that are called, each with the argument that shows whether it is there.
+const PROGRAMS: [[&str; 2]; 9] = [
+    ["etcd", "--version"],
+    ["containerd", "--version"],
+    ["runc", "--version"],
+    ["ctr", "--version"],
+    ["buildah", "--version"],
+    ["ip", "-V"],
+    ["nft", "--version"],
+    ["iptables", "--version"],
+    ["nsenter", "--version"],
+];
+
+/// Why there can be no cluster here, if so.
+pub(crate) fn obstacle(context: &Context) -> Option<String> {
+    if !fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+        return Some("a cluster needs root, for network namespaces and containers".to_owned());
+    }
+    if !components::can_build(context) {
+        return Some("Go is missing, which builds Kubernetes: https://go.dev/doc/install".to_owned());
+    }
+    let missing = PROGRAMS
+        .iter()
+        .find(|[program, version]| !works(context.command(program).arg(version)));
+    missing.map(|[program, _]| format!("{program} is missing: `cargo xtask test --install packages` installs it"))
+}
+
+/// Brings a cluster up, unless it is. What is there of one that is broken goes first.
+pub(crate) fn up(context: &Context, layout: &Layout) -> Result<()> {
+    if let Some(obstacle) = obstacle(context) {
+        bail!(obstacle);
+    }
+    if is_up(layout) {
+        println!("it is up already");
+        return Ok(());
+    }
+    components::build(context)?;
+    let images = images::build_small(context)?;
+    teardown::down(layout)?;
+    let started = Instant::now();
+    start(layout, &images).with_context(|| {
+        let index = layout.index;
+        format!(
+            "the cluster did not come up; {} tells more, and `cargo xtask cluster down --index {index}` removes all",
+            layout.logs().display()
+        )
+    })?;
+    println!("up after {:.1} s", started.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// Takes a cluster down, whatever of it is there.
+pub(crate) fn down(layout: &Layout) -> Result<()> {
+    teardown::down(layout)
+}
+
+/// Whether everything that was started runs, and the API server is ready.
+pub(crate) fn is_up(layout: &Layout) -> bool {
+    layout.kubeconfig().is_file() && process::ended(layout).is_empty() && control_plane::is_ready(layout)
+}
+
+fn start(layout: &Layout, small_images: &[PathBuf]) -> Result<()> {
+    for folder in [layout.logs(), layout.processes()] {
+        fs::create_dir_all(folder)?;
+    }
+    network::up(layout)?;
+    certificates::write(layout)?;
+    control_plane::start_server(layout)?;
+    for node in &layout.nodes {
+        fs::create_dir_all(&node.folder)?;
+        node::start_containerd(layout, node)?;
+    }
+    for node in &layout.nodes {
+        node::wait_for_containerd(node)?;
+    }
+    images::load(layout, small_images)?;
+    control_plane::wait_for_server(layout)?;
+    control_plane::start_controllers(layout)?;
+    for node in &layout.nodes {
+        node::start_kubelet(layout, node)?;
+    }
+    dns::start_dns(layout)?;
+    let objects = layout.folder.join("storage.yaml");
+    fs::write(&objects, storage::objects(layout)?)?;
+    let mut apply = control_plane::kubectl(layout);
+    output(apply.args(["create", "--filename"]).arg(&objects))?;
+    wait_for_nodes(layout)
+}
+
+/// A pod can start where its node is ready and its namespace has a service account.
+fn wait_for_nodes(layout: &Layout) -> Result<()> {
+    wait_until("ready nodes", NODES_READY_WITHIN, || {
+        let mut wait = control_plane::kubectl(layout);
+        wait.args(["wait", "node", "--all", "--for=condition=Ready", "--timeout=1s"]);
+        let both = layout.nodes.iter().all(|node| exists(layout, "node", &node.name));
+        if both && works(&mut wait) && exists(layout, "serviceaccount", "default") {
+            return Ok(());
+        }
+        Err(format!(
+            "ended: {:?}; logs: {}",
+            process::ended(layout),
+            layout.logs().display()
+        ))
+    })
+}
+
+fn exists(layout: &Layout, kind: &str, name: &str) -> bool {
+    works(control_plane::kubectl(layout).args(["get", kind, name]))
+}
