@@ -2,6 +2,7 @@
 
 mod args;
 mod collector;
+mod display;
 mod exit;
 mod install;
 mod run;

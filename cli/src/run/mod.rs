@@ -1,12 +1,12 @@
 //! `harmony run`: a batch on this machine. The parts are processes of their own; this process is the ventilator.
 
-mod display;
-mod folder;
+pub(crate) mod folder;
 mod orphans;
 mod parts;
 mod process;
+mod snapshot;
 mod sockets;
-mod stops;
+pub(crate) mod stops;
 mod supervise;
 
 use std::fs;

@@ -14,13 +14,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::Plan;
-use super::display::Display;
 use super::orphans;
 use super::parts::{Part, Parts};
 use super::process::Notice;
+use super::snapshot::snapshot;
 use super::sockets::Sockets;
 use super::stops::Stops;
 use crate::args::RunArgs;
+use crate::display::Display;
 use crate::exit::Failure;
 
 /// How often progress is shown, and orphans are looked for after a worker died.
@@ -195,7 +196,7 @@ impl Supervisor<'_> {
 
     fn tick(&mut self, progress: &Progress) {
         let now = Instant::now();
-        self.display.show(now, progress);
+        self.display.show(now, &snapshot(progress));
         if self.orphans_until.is_some() {
             self.kill_orphans();
             self.orphans_until.take_if(|until| now >= *until);

@@ -1,9 +1,8 @@
-//! What a person sees while a batch runs: a bar on a terminal, plain lines elsewhere.
+//! What a person sees while a batch runs, here or on a cluster: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use harmony_protocol::ventilator::Progress;
 use harmony_ventilator::rate::Rate;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -13,6 +12,23 @@ use crate::exit::tell;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How long a run may take to start its parts before it says what it waits for.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// How far a batch is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Snapshot {
+    /// All tasks.
+    pub(crate) completions: u64,
+    /// Those recorded with a result.
+    pub(crate) succeeded: u64,
+    /// Those that failed for good.
+    pub(crate) failed: u64,
+    /// Whether the counts are known by now: until then they say nothing about the rate.
+    pub(crate) counted: bool,
+    /// Tasks settled per second, if somebody has measured it.
+    pub(crate) rate: Option<f64>,
+    /// What keeps the batch from going on, if anything does.
+    pub(crate) hindrance: Option<String>,
+}
 
 enum Face {
     Bar(ProgressBar),
@@ -49,26 +65,25 @@ impl Display {
     }
 
     /// Shows how far the batch is.
-    pub(crate) fn show(&mut self, now: Instant, progress: &Progress) {
-        let done = progress.counts.succeeded + progress.counts.failed;
-        if progress.collector_ready {
+    pub(crate) fn show(&mut self, now: Instant, snapshot: &Snapshot) {
+        let done = snapshot.succeeded + snapshot.failed;
+        if snapshot.counted {
             self.rate.update(now, done);
         }
-        let rate = self.rate.per_second();
-        let left = progress.completions.saturating_sub(done);
+        let rate = snapshot.rate.unwrap_or_else(|| self.rate.per_second());
+        let left = snapshot.completions.saturating_sub(done);
         let eta = eta(left, rate);
         // Right after its start every run waits for everybody.
-        let mood = if self.leaving {
-            "  stopping"
-        } else if now < self.began + SETTLED_AFTER {
-            ""
-        } else {
-            mood(progress)
+        let mood = match &snapshot.hindrance {
+            _ if self.leaving => "  stopping".to_owned(),
+            Some(hindrance) if now >= self.began + SETTLED_AFTER => format!("  {hindrance}"),
+            _ => String::new(),
         };
         match &self.face {
             Face::Nothing => {}
             Face::Bar(bar) => {
-                let (failed, rate) = (progress.counts.failed, per_second(rate));
+                let (failed, rate) = (snapshot.failed, per_second(rate));
+                bar.set_length(snapshot.completions);
                 bar.set_message(format!("{failed} failed  {rate}  {eta}{mood}"));
                 bar.set_position(done);
             }
@@ -78,7 +93,7 @@ impl Display {
                     .is_none_or(|(at, shown)| now >= at + LINE_EVERY && (shown != done || left > 0));
                 if due {
                     self.last_line = Some((now, done));
-                    let (name, failed, all) = (&self.name, progress.counts.failed, progress.completions);
+                    let (name, failed, all) = (&self.name, snapshot.failed, snapshot.completions);
                     let rate = per_second(rate);
                     tell(&format!(
                         "{name}: {done} of {all} done, {failed} failed, {rate}, {eta}{mood}"
@@ -124,19 +139,6 @@ fn bar(name: &str, completions: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(name.to_owned());
     bar
-}
-
-/// What keeps the batch from going on, if anything does.
-fn mood(progress: &Progress) -> &'static str {
-    if progress.health == harmony_protocol::wire::Health::DiskFull {
-        "  the disk is full: waiting for room"
-    } else if !progress.collector_ready {
-        "  waiting for the collector"
-    } else if progress.workers == 0 {
-        "  waiting for workers"
-    } else {
-        ""
-    }
 }
 
 fn eta(left: u64, rate: f64) -> String {
