@@ -21,6 +21,6 @@ mod validate;
 
 pub use batch::{BatchName, Command, Executor, SuccessRule, Tasks, ValidatedBatch};
 pub use crd::crd_yaml;
-pub use parse::parse;
+pub use parse::{parse, parse_for_cluster};
 pub use problem::{FieldPath, InvalidBatch, Place, Problem};
 pub use validate::{Finding, validate_for_cluster};

@@ -4,6 +4,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSON, JSONSchemaProps, JSONSchemaPropsOrBool,
 };
 use kube::{CustomResourceExt as _, Resource as _};
+use serde::Deserialize as _;
+use serde_json::Value;
 
 use crate::batch::ValidatedBatch;
 use crate::limits::MAX_FILE;
@@ -11,16 +13,26 @@ use crate::node::Node;
 use crate::problem::{FieldPath, InvalidBatch, Place, Problem};
 use crate::shape;
 use crate::spec::HarmonyBatch;
-use crate::validate::{Finding, validate_for_laptop};
+use crate::validate::{Finding, validate_for_cluster, validate_for_laptop};
 
 const TOP: Place = Place { line: 1, column: 1 };
 
 /// Reads a batch from the text of a file, to run on this machine. `file` is how messages name the file.
 pub fn parse(yaml: &str, file: &str) -> Result<ValidatedBatch, InvalidBatch> {
-    read(yaml).map_err(|problems| InvalidBatch::new(file, problems))
+    let (batch, _) = read(yaml, validate_for_laptop).map_err(|problems| InvalidBatch::new(file, problems))?;
+    Ok(batch)
 }
 
-fn read(yaml: &str) -> Result<ValidatedBatch, Vec<Problem>> {
+/// Reads a batch from the text of a file, to run on a cluster: the object to apply, as it is written.
+pub fn parse_for_cluster(yaml: &str, file: &str) -> Result<Value, InvalidBatch> {
+    let (_, object) = read(yaml, validate_for_cluster).map_err(|problems| InvalidBatch::new(file, problems))?;
+    Ok(object)
+}
+
+/// What makes a resource of the right shape a valid batch.
+type Validate = fn(&HarmonyBatch) -> Result<ValidatedBatch, Vec<Finding>>;
+
+fn read(yaml: &str, validate: Validate) -> Result<(ValidatedBatch, Value), Vec<Problem>> {
     if yaml.len() > MAX_FILE {
         let message = format!(
             "holds {} bytes, expected at most {MAX_FILE}; tasks.lines takes any number of tasks",
@@ -33,16 +45,17 @@ fn read(yaml: &str) -> Result<ValidatedBatch, Vec<Problem>> {
         return Err(vec![whole_file("is empty, expected a HarmonyBatch".to_owned())]);
     }
     check_shape(&document)?;
-    let batch = serde_json::from_value::<HarmonyBatch>(document.to_value())
-        .map_err(|error| vec![whole_file(error.to_string())])?;
-    validate_for_laptop(&batch).map_err(|findings| {
+    let object = document.to_value();
+    let batch = HarmonyBatch::deserialize(&object).map_err(|error| vec![whole_file(error.to_string())])?;
+    let valid = validate(&batch).map_err(|findings| {
         let located = findings.into_iter().map(|Finding { path, message }| Problem {
             place: document.place_of(&path),
             path,
             message,
         });
-        located.collect()
-    })
+        located.collect::<Vec<_>>()
+    })?;
+    Ok((valid, object))
 }
 
 fn check_shape(document: &Node) -> Result<(), Vec<Problem>> {

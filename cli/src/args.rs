@@ -1,17 +1,24 @@
 //! The command line.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use harmony_collector::export::Export;
 use harmony_worker::WorkerArgs;
 use tracing_subscriber::EnvFilter;
 
+use crate::cluster::submit::{self, SubmitArgs};
 use crate::collector::CollectorArgs;
 use crate::install::InstallArgs;
-use crate::{collector, install, run};
+use crate::results::ResultsArgs;
+use crate::status::StatusArgs;
+use crate::{collector, install, results, run, status};
+
+/// The name under which kubectl finds the program as `kubectl harmony`.
+const PLUGIN: &str = "kubectl-harmony";
 
 /// Run a big batch of numbered, idempotent tasks on warm workers. Whatever crashes on the way, the batch ends with exactly
 /// one recorded result per number.
@@ -27,6 +34,21 @@ enum Command {
     /// Run a batch on this machine, or resume it
     #[command(after_long_help = RUN_HELP)]
     Run(RunArgs),
+    /// Give a batch to the cluster of the kubeconfig, and follow it
+    #[command(after_long_help = SUBMIT_HELP)]
+    Submit(SubmitArgs),
+    /// Show how far a batch is, or all batches of a namespace
+    #[command(after_long_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Print the results of a batch: a line of JSON per task that succeeded, in number order
+    #[command(after_long_help = RESULTS_HELP)]
+    Results(ResultsArgs),
+    /// Print the failures of a batch: a line of JSON per task that failed for good, in number order
+    #[command(after_long_help = FAILED_HELP)]
+    Failed(ResultsArgs),
+    /// Print the job log of a batch: a row per recorded attempt
+    #[command(after_long_help = JOBLOG_HELP)]
+    Joblog(ResultsArgs),
     /// A worker: runs the tasks that ventilators send (started by `run`)
     Worker(WorkerArgs),
     /// A collector: records outcomes durably (started by `run`)
@@ -79,9 +101,77 @@ A small batch to try:
     parallelism: 2
     executor: {exec: {command: [sh, -c, 'echo hello $HARMONY_TASK']}}";
 
+const SUBMIT_HELP: &str = "\
+The file is checked first, with the messages of run; then it is applied, as kubectl apply --server-side does it.
+Ctrl-C stops following; the batch goes on.
+
+Exit codes: 0 all succeeded, 1 some tasks failed or the batch ended early, 2 bad input,
+3 something outside the tasks is broken, 130 no longer followed.
+
+Examples:
+  harmony submit batch.yaml -n team-a
+  harmony submit batch.yaml --detach";
+
+const STATUS_HELP: &str = "\
+A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine.
+
+Examples:
+  harmony status
+  harmony status render -n team-a --watch
+  harmony status render -o json
+  harmony status ./render.harmony";
+
+const RESULTS_HELP: &str = "\
+A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine. While the batch runs, what
+is recorded so far is printed.
+
+On a cluster the lines come from the batch's collector pod through the API server, which takes the right to forward
+ports of pods. They are there for as long as the batch is.
+
+Examples:
+  harmony results render -n team-a -o results.ndjson
+  harmony results ./render.harmony | jq -r .output";
+
+const FAILED_HELP: &str = "\
+A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine.
+
+Examples:
+  harmony failed render -n team-a
+  harmony failed ./render.harmony | jq -r '[.number, .reason, .log] | @tsv'";
+
+const JOBLOG_HELP: &str = "\
+A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine.
+
+Examples:
+  harmony joblog render -n team-a -o joblog.tsv
+  harmony joblog ./render.harmony | sort -t '\t' -k 5 -n -r | head";
+
+/// The command line under the name that the program was started by.
+fn command(started_as: Option<&str>) -> clap::Command {
+    let plugin = started_as
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .is_some_and(|name| name == PLUGIN);
+    let command = Program::command();
+    if !plugin {
+        return command;
+    }
+    let named = |command: clap::Command| {
+        let help = command
+            .get_after_long_help()
+            .map(|help| help.to_string().replace("  harmony ", "  kubectl harmony "));
+        help.into_iter().fold(command, clap::Command::after_long_help)
+    };
+    command.bin_name("kubectl harmony").mut_subcommands(named)
+}
+
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    let program = Program::parse();
+    let started_as = std::env::args_os()
+        .next()
+        .map(|name| name.to_string_lossy().into_owned());
+    let program =
+        Program::from_arg_matches(&command(started_as.as_deref()).get_matches()).unwrap_or_else(|error| error.exit());
     let filter = EnvFilter::try_from_env("HARMONY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -91,6 +181,11 @@ pub(crate) fn main() -> ExitCode {
         .init();
     match program.command {
         Command::Run(args) => run::main(&args).into(),
+        Command::Submit(args) => submit::main(&args).into(),
+        Command::Status(args) => status::main(&args).into(),
+        Command::Results(args) => results::main(Export::Results, &args).into(),
+        Command::Failed(args) => results::main(Export::Failed, &args).into(),
+        Command::Joblog(args) => results::main(Export::Joblog, &args).into(),
         Command::Worker(args) => harmony_worker::main(args, None),
         Command::Collector(args) => collector::main(args),
         Command::Install(args) => install::main(&args),
@@ -108,5 +203,38 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Program::command().debug_assert();
+    }
+
+    fn help(started_as: &str, words: &[&str]) -> String {
+        let mut command = command(Some(started_as));
+        let error = command
+            .try_get_matches_from_mut([&[started_as], words, &["--help"]].concat())
+            .unwrap_err();
+        error.to_string()
+    }
+
+    #[test]
+    fn usage_names_the_program_as_people_call_it() {
+        for (started_as, name) in [
+            ("/usr/bin/harmony", "harmony"),
+            ("/bin/kubectl-harmony", "kubectl harmony"),
+        ] {
+            let text = help(started_as, &["results"]);
+            assert!(
+                text.contains(&format!("Usage: {name} results [OPTIONS] <BATCH>")),
+                "{text}"
+            );
+            assert!(text.contains(&format!("\n  {name} results render")), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_command_on_batches_takes_the_flags_of_kubectl_and_shows_an_example() {
+        for word in ["submit", "status", "results", "failed", "joblog"] {
+            let text = help("harmony", &[word]);
+            for flag in ["-n, --namespace", "--context", "--kubeconfig", "Examples:"] {
+                assert!(text.contains(flag), "{word}: {text}");
+            }
+        }
     }
 }

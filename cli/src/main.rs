@@ -1,11 +1,16 @@
 //! `harmony`: run a big batch of numbered tasks and end with exactly one recorded result per number.
 
 mod args;
+mod batch_ref;
+mod cluster;
 mod collector;
 mod display;
 mod exit;
 mod install;
+mod local;
+mod results;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 

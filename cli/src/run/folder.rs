@@ -24,6 +24,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How often a lock is tried meanwhile.
 const LOG_TRY: Duration = Duration::from_millis(20);
 
+/// The name of the file with the [`BatchRecord`].
+const RECORD: &str = "batch.json";
+
 /// What is known of the batch from earlier runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,16 +90,26 @@ impl Folder {
 
     /// The folder of the collector's logs.
     pub(crate) fn logs(&self) -> PathBuf {
-        self.dir.join("log")
+        Self::logs_in(&self.dir)
+    }
+
+    /// The same in a folder that is not locked.
+    pub(crate) fn logs_in(dir: &Path) -> PathBuf {
+        dir.join("log")
     }
 
     fn record_path(&self) -> PathBuf {
-        self.dir.join("batch.json")
+        self.dir.join(RECORD)
     }
 
     /// What earlier runs left. A file that is damaged is an error: the log would lose its owner.
     pub(crate) fn record(&self) -> Result<Option<BatchRecord>, Failure> {
-        let path = self.record_path();
+        Self::read_record(&self.dir)
+    }
+
+    /// The same in a folder that is not locked.
+    pub(crate) fn read_record(dir: &Path) -> Result<Option<BatchRecord>, Failure> {
+        let path = dir.join(RECORD);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
                 Failure::bad_input(format!(

@@ -1,0 +1,12 @@
+//! Batches on a cluster, seen from outside.
+
+mod access;
+mod lines;
+pub(crate) mod results;
+pub(crate) mod submit;
+mod tunnel;
+mod verdict;
+mod watch;
+
+pub(crate) use access::{Cluster, KubeArgs, block_on, explain};
+pub(crate) use watch::{Sight, watch};

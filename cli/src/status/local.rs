@@ -1,0 +1,134 @@
+//! The status of a batch in its folder.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use harmony_api::conditions::{COMPLETE, FAILED};
+use harmony_api::status::{Failure as TaskFailure, HarmonyBatchStatus, MAX_FAILURE_TAIL, MAX_FAILURES, TaskCounts};
+use harmony_log::{Cursor, LogError, LogReader};
+use harmony_protocol::collector::BatchState;
+use harmony_protocol::wire::{Done, Ending, OutcomeCode, ResultEntry};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Overview, Screen, StatusArgs, render};
+use crate::exit::Failure;
+use crate::local::LocalBatch;
+
+/// How often a folder is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Shows the batch of a folder.
+pub(crate) fn show(args: &StatusArgs, dir: &Path) -> Result<(), Failure> {
+    let mut screen = Screen::new(args);
+    loop {
+        let batch = LocalBatch::find(dir)?;
+        let running = batch.runner()?.is_some();
+        let overview = overview(&batch)?;
+        let text = match args.output {
+            Some(format) => format.print(&object(&batch, &overview))?,
+            None => render::screen(&overview, Timestamp::now()),
+        };
+        if !screen.print(&text)? || !args.watch || !running {
+            return Ok(());
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// In the shape that it has on a cluster, as far as it goes.
+fn object(batch: &LocalBatch, overview: &Overview) -> Value {
+    json!({
+        "apiVersion": "harmony.dev/v1alpha1",
+        "kind": "HarmonyBatch",
+        "metadata": {"name": batch.record.name, "uid": batch.record.uid},
+        "status": overview.status,
+    })
+}
+
+fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
+    let runner = batch.runner()?;
+    let looked = batch.look()?;
+    let mut status = match &looked {
+        Some((reader, state)) => status(reader, state).map_err(Failure::infrastructure)?,
+        None => HarmonyBatchStatus::default(),
+    };
+    let ended = looked.as_ref().and_then(|(_, state)| state.ended());
+    status.state = Some(match (ended, runner) {
+        (Some(done), _) => ending(done),
+        (None, Some(pid)) => format!("Running (process {pid})"),
+        (None, None) => "Interrupted; the same harmony run resumes it".to_owned(),
+    });
+    let dir = batch.dir.display();
+    let created = i64::try_from(batch.record.started).ok();
+    let mut commands = Vec::new();
+    let counts = status.tasks.unwrap_or_default();
+    if counts.succeeded > 0 {
+        commands.push(format!("Results:   harmony results {dir}"));
+    }
+    if counts.failed > 0 {
+        commands.push(format!("Failed:    harmony failed {dir}"));
+    }
+    Ok(Overview {
+        name: batch.record.name.clone(),
+        place: format!("in {dir}"),
+        created: created.and_then(|second| Timestamp::from_second(second).ok()),
+        parallelism: None,
+        status,
+        commands,
+    })
+}
+
+fn ending(done: &Done) -> String {
+    match &done.ending {
+        Ending::Cancelled(reason) => format!("Ended early ({reason})"),
+        _ if done.counts.failed > 0 => FAILED.to_owned(),
+        _ => COMPLETE.to_owned(),
+    }
+}
+
+fn status(reader: &LogReader, state: &BatchState) -> Result<HarmonyBatchStatus, LogError> {
+    let counts = state.counts();
+    let total = state.completions().unwrap_or(counts.succeeded + counts.failed);
+    let settled = counts.succeeded + counts.failed;
+    Ok(HarmonyBatchStatus {
+        tasks: Some(TaskCounts {
+            total,
+            pending: total.saturating_sub(settled),
+            succeeded: counts.succeeded,
+            failed: counts.failed,
+            ..TaskCounts::default()
+        }),
+        completions: Some(format!("{settled}/{total}")),
+        failures: failures(reader, state)?,
+        ..HarmonyBatchStatus::default()
+    })
+}
+
+fn failures(reader: &LogReader, state: &BatchState) -> Result<Vec<TaskFailure>, LogError> {
+    let mut cursor = Cursor::new(reader);
+    let mut failures = Vec::new();
+    let numbers = state.failed_spans().into_iter().flat_map(|(first, last)| first..=last);
+    for number in numbers.take(MAX_FAILURES) {
+        let Some(location) = reader.find(number)? else { continue };
+        if let Some((entry, _, log)) = cursor.outcome(location)? {
+            failures.push(failure(&entry, &log));
+        }
+    }
+    Ok(failures)
+}
+
+fn failure(entry: &ResultEntry, log: &[u8]) -> TaskFailure {
+    let tail = String::from_utf8_lossy(log);
+    let cut = tail.ceil_char_boundary(tail.len().saturating_sub(MAX_FAILURE_TAIL));
+    TaskFailure {
+        number: entry.number,
+        attempt: entry.attempt,
+        reason: entry.outcome.name().to_owned(),
+        exit_code: (entry.outcome == OutcomeCode::ExitCode).then_some(entry.code),
+        signal: (entry.outcome == OutcomeCode::Signal).then_some(entry.code),
+        worker: None,
+        log_tail: tail.get(cut..).filter(|tail| !tail.is_empty()).map(str::to_owned),
+    }
+}
