@@ -24,6 +24,10 @@ pub struct LinkArgs {
     /// A name that the certificate of a dialled server must have; the host of its endpoint if absent.
     #[arg(long, value_name = "NAME", requires = "tls_ca")]
     pub tls_peer_name: Option<String>,
+    /// A name of which the certificate of whoever dials must have one; may be given several times. Any certificate of the
+    /// authority if absent.
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    pub tls_allowed_client: Vec<String>,
 }
 
 impl LinkArgs {
@@ -36,7 +40,7 @@ impl LinkArgs {
                 certificate,
                 key,
                 peer_name: self.tls_peer_name.clone(),
-                allowed_clients: None,
+                allowed_clients: (!self.tls_allowed_client.is_empty()).then(|| self.tls_allowed_client.clone()),
             }),
             _ => None,
         };
