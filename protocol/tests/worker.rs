@@ -145,5 +145,11 @@ fn numbers_beyond_the_batch_are_dropped_and_counted() {
     assert!(granted, "{outputs:?}");
     worker.handle_message(now, link, &encode(1, &Message::Tasks(tasks(&[4, 5]))));
     assert_eq!((worker.unfinished(), worker.dropped().out_of_range), (1, 1));
+    let snapshot = worker.snapshot();
+    let [batch] = &snapshot.batches[..] else {
+        panic!("{snapshot:?}")
+    };
+    assert_eq!((batch.queued, batch.running, batch.ventilators), (1, 0, 1));
+    assert_eq!((snapshot.links, snapshot.dropped.out_of_range), (1, 1));
     worker.sanity_check();
 }

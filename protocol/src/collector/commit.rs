@@ -221,6 +221,11 @@ impl Commit {
         self.full
     }
 
+    /// Bytes of records that are not durable yet.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        self.pending.iter().map(|pending| pending.bytes).sum()
+    }
+
     /// A record was written after the disk had been full.
     pub(crate) fn clear_full(&mut self) {
         self.full = false;

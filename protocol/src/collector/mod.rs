@@ -13,14 +13,18 @@ mod output;
 mod record;
 mod release;
 mod reports;
+mod snapshot;
 mod state;
 mod unloading;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use serde::Serialize;
+
 pub use output::{Opened, Output};
 pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
+pub use snapshot::{BatchSnapshot, Snapshot};
 pub use state::{BatchState, CheckpointError};
 
 use self::allowance::Allowances;
@@ -89,7 +93,8 @@ enum Use {
 }
 
 /// What was refused or dropped, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Dropped {
     /// Messages of an unknown alias.
     pub unknown_alias: u64,
@@ -113,6 +118,8 @@ pub struct Collector {
     comparing: usize,
     comparing_bytes: usize,
     dropped: Dropped,
+    /// The duplicates of batches that were unloaded since.
+    unloaded: Counts,
     out: VecDeque<Output>,
 }
 
@@ -129,6 +136,7 @@ impl Collector {
             comparing: 0,
             comparing_bytes: 0,
             dropped: Dropped::default(),
+            unloaded: Counts::default(),
             out: VecDeque::new(),
         }
     }

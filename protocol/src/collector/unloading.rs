@@ -17,7 +17,11 @@ impl Collector {
             .map(|(uid, _)| *uid)
             .collect();
         for uid in unused {
-            self.slots.remove(&uid);
+            if let Some(Slot::Open(batch)) = self.slots.remove(&uid) {
+                let counts = batch.durable_counts();
+                self.unloaded.duplicates += counts.duplicates;
+                self.unloaded.differing += counts.differing;
+            }
             // Whoever still sends on such an alias hears that it is not bound, and binds anew.
             for used in self.uses.values_mut().flat_map(|uses| uses.values_mut()) {
                 if matches!(used, Use::Worker { uid: of, .. } | Use::Client(of) if *of == uid) {

@@ -6,6 +6,7 @@ mod leaving;
 mod outcomes;
 mod pace;
 mod running;
+mod snapshot;
 mod uplink;
 mod ventilators;
 
@@ -13,6 +14,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde::Serialize;
+
+pub use self::snapshot::{BatchSnapshot, Snapshot};
 
 use self::batch::{Batch, Uplink};
 use self::credit::{Credits, Door};
@@ -186,12 +190,27 @@ struct Drain {
 }
 
 /// What was refused or dropped, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Dropped {
     /// Messages of a lower epoch.
     pub stale_epoch: u64,
     /// Tasks whose number is N or higher.
     pub out_of_range: u64,
+    /// Messages that broke the protocol.
+    pub malformed: u64,
+}
+
+/// What became of tasks that were run, for metrics. Whether an outcome counts, the collector decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Executed {
+    /// They gave an output.
+    pub succeeded: u64,
+    /// They failed, whatever the reason.
+    pub failed: u64,
+    /// They were stopped before they ended.
+    pub stopped: u64,
 }
 
 /// The worker machine.
@@ -213,6 +232,7 @@ pub struct Worker {
     exited: bool,
     next_alias: Alias,
     dropped: Dropped,
+    executed: Executed,
     out: VecDeque<Output>,
 }
 
@@ -235,6 +255,7 @@ impl Worker {
             exited: false,
             next_alias: 1,
             dropped: Dropped::default(),
+            executed: Executed::default(),
             out: VecDeque::new(),
         }
     }
@@ -366,7 +387,10 @@ impl Worker {
 
     /// What was refused or dropped.
     pub fn dropped(&self) -> Dropped {
-        self.dropped
+        Dropped {
+            malformed: self.sessions.malformed,
+            ..self.dropped
+        }
     }
 
     /// Checks all invariants, for tests.

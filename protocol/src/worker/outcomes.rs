@@ -40,6 +40,11 @@ impl Outcomes {
         self.fresh.push_back(finished);
     }
 
+    /// How many there are, and their bytes.
+    pub(crate) fn kept_in_all(&self) -> (u64, u64) {
+        (self.count as u64, self.bytes)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

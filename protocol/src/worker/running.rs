@@ -7,7 +7,7 @@ use super::credit::Door;
 use super::{Alone, Finished, Output, Worker};
 use crate::ids::{Attempt, BatchUid, LinkId};
 use crate::mutant::{self, Mutant};
-use crate::wire::{Message, Ping, RefusedCode, ReturnCause};
+use crate::wire::{Message, OutcomeCode, Ping, RefusedCode, ReturnCause};
 
 impl Worker {
     /// The answer to [`Output::Prepare`]: how many tasks the executor takes at once, or why it cannot run.
@@ -61,6 +61,10 @@ impl Worker {
         };
         let mut count = 0;
         for task in finished {
+            match task.outcome {
+                OutcomeCode::Succeeded => self.executed.succeeded += 1,
+                _ => self.executed.failed += 1,
+            }
             self.alone.take_if(
                 |alone| matches!(alone, Alone::Running { uid: u, number } if (*u, *number) == (uid, task.number)),
             );
@@ -78,6 +82,7 @@ impl Worker {
         let Some(batch) = self.batches.get_mut(&uid) else {
             return;
         };
+        self.executed.stopped += stopped.len() as u64;
         let tasks: Vec<_> = stopped
             .iter()
             .filter_map(|(number, attempt)| batch.stopped(*number, *attempt))
