@@ -22,6 +22,7 @@ mod routes;
 mod server;
 
 pub use args::AdminArgs;
+pub use axum::Router;
 pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
 pub use listener::{CONNECTIONS, IDLE_AFTER};
 pub use metrics::Metrics;

@@ -57,6 +57,13 @@ pub fn start<S: Snapshot>(
     let admin = args.admin.map(|address| bind("--admin", address)).transpose()?;
     let loopback = args.loopback.map(|address| bind("--loopback", address)).transpose()?;
     let (stop, stopped) = oneshot::channel();
+    if admin.is_none() && loopback.is_none() {
+        return Ok(Admin {
+            admin: None,
+            loopback: None,
+            _stop: stop,
+        });
+    }
     let admin_at = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let loopback_at = loopback.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use harmony_collector::CollectorConfig;
+use harmony_admin::AdminArgs;
+use harmony_collector::{CollectorConfig, LogLimit};
 use harmony_transport::{Endpoint, LinkArgs};
 use harmony_worker::parent;
 
@@ -22,14 +23,17 @@ pub(crate) struct CollectorArgs {
     /// The folder of the logs; each batch has a folder of its own in it.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Bytes that the log of a batch may take; recording pauses at nine tenths of it, as on a full disk.
+    /// Bytes that the log of a batch may take, or `fs` for the file system; recording pauses at nine tenths of it, as on a
+    /// full disk.
     #[arg(long, value_name = "BYTES")]
-    max_log_bytes: Option<u64>,
+    max_log_bytes: Option<LogLimit>,
     /// Commit and end when standard input closes: whoever started the collector is gone.
     #[arg(long)]
     until_stdin_closes: bool,
     #[command(flatten)]
     link: LinkArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// Runs a collector to its end.
@@ -38,7 +42,8 @@ pub(crate) fn main(args: CollectorArgs) -> ExitCode {
         name: args.name,
         listen: args.listen.clone(),
         dir: args.dir,
-        max_log_bytes: args.max_log_bytes,
+        log_limit: args.max_log_bytes,
+        admin: args.admin,
         transport: args.link.config(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

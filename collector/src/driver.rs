@@ -7,17 +7,23 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use harmony_admin::{AdminArgs, AdminError, Inspections};
 use harmony_log::disk::{Disk, RealDisk};
 use harmony_log::read_back::{self, ReadBack};
-use harmony_log::{Log, LogConfig, LogError, Position, Rebuild, Recorder, Recovery, Written};
+use harmony_log::{Log, LogError, Position, Rebuild, Recorder, Recovery, Written};
 use harmony_protocol::Identity;
 use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 use harmony_transport::{EVENTS_AT_ONCE, Endpoint, Event, Events, Transport, TransportError, sleep_until};
+use prometheus::Histogram;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
+
+use crate::limit::{LogLimit, bounded};
+use crate::observe::{Measures, Snapshot};
+use crate::results;
 
 /// How a collector is started.
 #[derive(Clone, Debug)]
@@ -28,8 +34,10 @@ pub struct CollectorConfig {
     pub listen: Endpoint,
     /// The folder of the logs: each batch has a folder of its own in it, named by its uid.
     pub dir: PathBuf,
-    /// Bytes that the log of a batch may take; recording pauses at nine tenths of it. No limit if absent.
-    pub max_log_bytes: Option<u64>,
+    /// What bounds the log of a batch; nothing if absent.
+    pub log_limit: Option<LogLimit>,
+    /// Where its endpoints are.
+    pub admin: AdminArgs,
     /// How links are protected.
     pub transport: harmony_transport::Config,
 }
@@ -43,6 +51,12 @@ pub enum CollectorError {
     /// The log failed: what the disk holds is known again after a restart.
     #[error("the log failed: {0}")]
     Log(#[from] LogError),
+    /// Its endpoints cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// What is measured cannot be registered.
+    #[error("the collector's metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// The system refused something basic.
     #[error("the collector cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -67,6 +81,7 @@ struct Driver {
     transport: Transport,
     logs: BTreeMap<BatchUid, Recorder>,
     reports: UnboundedSender<Report>,
+    flush: Histogram,
     failure: Option<LogError>,
 }
 
@@ -75,6 +90,10 @@ pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) ->
     let (transport, mut events) = Transport::start(config.transport.clone())?;
     transport.listen(&config.listen).await?;
     let (reports, mut inbox) = unbounded_channel();
+    let (inspector, mut inspections) = harmony_admin::inspections();
+    let Measures { registry, flush } = Measures::new()?;
+    let routes = results::routes(config.dir.clone());
+    let _admin = harmony_admin::start(&config.admin, inspector, registry, routes)?;
     let process_id = ProcessId(uuid::Uuid::new_v4());
     let identity = Identity {
         role: Role::Collector,
@@ -92,9 +111,12 @@ pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) ->
         transport,
         logs: BTreeMap::new(),
         reports,
+        flush,
         failure: None,
     };
-    driver.serve(&mut events, &mut inbox, orphaned).await?;
+    driver
+        .serve((&mut events, &mut inbox, &mut inspections), orphaned)
+        .await?;
     driver.commit()?;
     driver.machine.handle_shutdown(Instant::now());
     driver.perform();
@@ -105,8 +127,7 @@ pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) ->
 impl Driver {
     async fn serve(
         &mut self,
-        events: &mut Events,
-        inbox: &mut UnboundedReceiver<Report>,
+        (events, inbox, inspections): (&mut Events, &mut UnboundedReceiver<Report>, &mut Inspections<Snapshot>),
         orphaned: impl Future<Output = ()>,
     ) -> Result<(), CollectorError> {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -125,10 +146,19 @@ impl Driver {
                     None => return Ok(()),
                 },
                 Some(report) = inbox.recv() => self.take_report(report),
+                Some(inspection) = inspections.next() => inspection.answer(self.snapshot()),
                 () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
                 _ = terminate.recv() => return Ok(()),
                 () = &mut orphaned => return Ok(()),
             }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            collector: self.config.name.clone(),
+            machine: self.machine.snapshot(),
+            log_bytes: self.logs.values().map(Recorder::bytes).sum(),
         }
     }
 
@@ -191,9 +221,10 @@ impl Driver {
                 }
             }
             Ok(None) => Opened::Absent,
-            Err(error @ LogError::NoSpace { .. }) => {
-                tracing::warn!(batch = %uid, %error, "the log is opened when there is room");
-                Opened::NoRoom
+            // A collector that is about to end, perhaps of another pod, may still have it.
+            Err(error @ (LogError::NoSpace { .. } | LogError::Locked { .. })) => {
+                tracing::warn!(batch = %uid, %error, "the log cannot be opened yet");
+                Opened::Later
             }
             // As wherever the disk fails: what it holds is known after a restart.
             Err(error @ LogError::Io { .. }) if !error.is_refusal() => {
@@ -239,7 +270,7 @@ impl Driver {
 
     fn open(&self, uid: BatchUid, create: bool) {
         let (dir, reports) = (log_dir(&self.config.dir, uid), self.reports.clone());
-        let config = bounded(self.config.max_log_bytes);
+        let config = bounded(self.config.log_limit);
         spawn_blocking(move || {
             let opened = Recorder::open(Arc::new(RealDisk), &dir, uid, config, create);
             let _ = reports.send(Report::Opened(uid, Box::new(opened)));
@@ -263,9 +294,12 @@ impl Driver {
 
     fn sync(&self, uid: BatchUid, sequence: u64) {
         let Some(recorder) = self.logs.get(&uid) else { return };
-        let (syncer, reports) = (recorder.syncer(), self.reports.clone());
+        let (syncer, reports, flush) = (recorder.syncer(), self.reports.clone(), self.flush.clone());
         spawn_blocking(move || {
-            let synced = syncer.sync();
+            let synced = {
+                let _timed = flush.start_timer();
+                syncer.sync()
+            };
             let _ = reports.send(Report::Synced(uid, sequence, synced));
         });
     }
@@ -313,16 +347,9 @@ impl Driver {
 pub fn open_log(dir: &Path, uid: BatchUid, max_bytes: Option<u64>) -> Result<(Log, Rebuild), LogError> {
     let mut rebuild = Rebuild::default();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (log, recovery) = Log::open(disk, dir, uid, bounded(max_bytes), &mut rebuild)?;
+    let (log, recovery) = Log::open(disk, dir, uid, bounded(max_bytes.map(LogLimit::Bytes)), &mut rebuild)?;
     warn_if_mended(uid, &recovery);
     Ok((log, rebuild))
-}
-
-fn bounded(max_bytes: Option<u64>) -> LogConfig {
-    LogConfig {
-        max_bytes,
-        ..LogConfig::default()
-    }
 }
 
 fn warn_if_mended(uid: BatchUid, recovery: &Recovery) {

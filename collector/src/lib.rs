@@ -2,5 +2,9 @@
 
 mod driver;
 pub mod export;
+mod limit;
+mod observe;
+mod results;
 
 pub use driver::{CollectorConfig, CollectorError, log_dir, open_log, run};
+pub use limit::LogLimit;

@@ -75,6 +75,7 @@ fn config(log: Option<LogId>) -> LogConfig {
         segment_bytes: 4 << 10,
         max_record: 4 << 10,
         max_bytes: None,
+        leave_room: false,
         new_log: log,
     }
 }

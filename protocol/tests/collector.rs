@@ -287,7 +287,7 @@ fn a_log_that_finds_no_room_is_opened_when_there_is_some() {
             .count()
     };
     assert_eq!(opens(&stage.outputs()), 1);
-    stage.machine.handle_opened(stage.now, UID, Opened::NoRoom);
+    stage.machine.handle_opened(stage.now, UID, Opened::Later);
     assert_eq!(opens(&stage.outputs()), 0, "not before a pause");
     stage.now += DISK_FULL_PAUSE;
     assert!(stage.machine.poll_timeout().is_some_and(|at| at <= stage.now));

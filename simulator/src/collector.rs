@@ -154,7 +154,7 @@ impl CollectorHost {
         assert!(!self.logs.contains_key(&uid), "a log is opened twice");
         let tasks = context.tasks(uid).clone();
         let opened = match context.disk.open(&tasks, self.setup.segment_bytes, create) {
-            Err(LogError::NoSpace { .. }) if !context.disk.is_process_dead() => Opened::NoRoom,
+            Err(LogError::NoSpace { .. }) if !context.disk.is_process_dead() => Opened::Later,
             opened => match self.survives(context, opened) {
                 None => return,
                 Some(None) => Opened::Absent,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use harmony_admin::{AdminError, Inspections, Router};
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::{Role, Work};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::args::WorkerArgs;
 use crate::executor::{self, Executor, ExecutorEvent, Setup, TaskContext};
+use crate::observe::Snapshot;
 use crate::parent;
 
 /// Exit code of a worker whose closure holds a thread for good: whoever started it is to start it anew.
@@ -39,6 +41,9 @@ pub enum WorkerError {
     /// The links cannot be set up.
     #[error("the worker's links cannot be set up: {0}")]
     Transport(#[from] TransportError),
+    /// Its endpoints cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The system refused something basic.
     #[error("the worker cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -65,6 +70,8 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
     let (transport, mut events) = Transport::start(args.link.config())?;
     transport.listen(&args.listen).await?;
     let (reports, mut inbox) = unbounded_channel();
+    let (inspector, mut inspections) = harmony_admin::inspections();
+    let _admin = harmony_admin::start(&args.admin, inspector, prometheus::Registry::new(), Router::new())?;
     let process_id = ProcessId(uuid::Uuid::new_v4());
     let identity = Identity {
         role: Role::Worker,
@@ -89,7 +96,7 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
         ended: None,
         args,
     };
-    driver.serve(&mut events, &mut inbox).await?;
+    driver.serve(&mut events, &mut inbox, &mut inspections).await?;
     let ended = driver.ended.unwrap_or(Ended::Left);
     if ended != Ended::Orphaned {
         driver.transport.wait_closed(&mut events).await;
@@ -98,7 +105,12 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
 }
 
 impl Driver {
-    async fn serve(&mut self, events: &mut Events, inbox: &mut UnboundedReceiver<Report>) -> Result<(), WorkerError> {
+    async fn serve(
+        &mut self,
+        events: &mut Events,
+        inbox: &mut UnboundedReceiver<Report>,
+        inspections: &mut Inspections<Snapshot>,
+    ) -> Result<(), WorkerError> {
         let mut terminate = signal(SignalKind::terminate())?;
         // Comes when whoever started a frozen worker dies. The worker is to end in its own way then, with its tasks.
         let _hangup = signal(SignalKind::hangup())?;
@@ -122,10 +134,18 @@ impl Driver {
                         self.take_report(report);
                     }
                 }
+                Some(inspection) = inspections.next() => inspection.answer(self.snapshot()),
                 () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
                 _ = terminate.recv() => self.drain(),
                 () = &mut orphaned => self.ended = Some(Ended::Orphaned),
             }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            worker: self.args.name.clone(),
+            machine: self.machine.snapshot(),
         }
     }
 

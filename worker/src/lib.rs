@@ -6,6 +6,7 @@ mod args;
 mod driver;
 pub mod executor;
 mod init;
+mod observe;
 pub mod parent;
 
 use std::process::ExitCode;

@@ -9,6 +9,7 @@
 
 mod marks;
 mod outcome;
+pub mod pods;
 pub mod processes;
 mod run;
 

@@ -95,13 +95,28 @@ impl Log {
     fn check_limit(&self, frame: u64) -> Result<(), LogError> {
         let limit = self.shared.config.max_bytes.map(|limit| limit / 10 * 9);
         if limit.is_some_and(|limit| self.bytes().saturating_add(frame) > limit) {
-            return Err(LogError::NoSpace {
-                action: "stay within the byte limit of",
-                path: self.shared.dir.clone(),
-                source: io::ErrorKind::StorageFull.into(),
-            });
+            return Err(self.no_space("stay within the byte limit of"));
+        }
+        if self.shared.config.leave_room && self.left()? < frame {
+            return Err(self.no_space("leave a tenth of the file system free beside"));
         }
         Ok(())
+    }
+
+    /// The bytes that may be written until only a tenth of the file system is left.
+    fn left(&self) -> Result<u64, LogError> {
+        let (disk, dir) = (&self.shared.disk, &self.shared.dir);
+        let capacity = disk.capacity(dir);
+        let capacity = capacity.map_err(|source| LogError::io("ask for the size of", dir, source))?;
+        Ok(self.available()?.saturating_sub(capacity / 10))
+    }
+
+    fn no_space(&self, action: &'static str) -> LogError {
+        LogError::NoSpace {
+            action,
+            path: self.shared.dir.clone(),
+            source: io::ErrorKind::StorageFull.into(),
+        }
     }
 
     fn write(&mut self, record: &[&[u8]], frame: u64) -> Result<(), LogError> {

@@ -36,6 +36,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The bytes that an ordinary user can still write to the file system of this path.
     fn available(&self, path: &Path) -> io::Result<u64>;
+    /// The bytes of the file system of this path, used or not.
+    fn capacity(&self, path: &Path) -> io::Result<u64>;
     /// Takes the exclusive lock of a file, until the guard is dropped or the process ends. The error is
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) when another holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>>;
@@ -103,6 +105,11 @@ impl Disk for RealDisk {
     fn available(&self, path: &Path) -> io::Result<u64> {
         let stat = statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn capacity(&self, path: &Path) -> io::Result<u64> {
+        let stat = statvfs(path)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {

@@ -137,6 +137,10 @@ impl Disk for FaultDisk {
         self.plan.call(|| self.inner.available(path))
     }
 
+    fn capacity(&self, path: &Path) -> io::Result<u64> {
+        self.plan.call(|| self.inner.capacity(path))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.plan.call(|| self.inner.lock(path))
     }

@@ -71,6 +71,9 @@ pub struct LogConfig {
     pub max_record: u64,
     /// Bytes that the log may take in all; appending pauses at nine tenths of it, as on a full disk. No limit if absent.
     pub max_bytes: Option<u64>,
+    /// Whether appending pauses as well, as on a full disk, when less than a tenth of the file system is left. Asked anew
+    /// for each record, since others write there too, and volumes grow.
+    pub leave_room: bool,
     /// The identity of a log that is begun now; random if `None`. For runs that must repeat exactly.
     pub new_log: Option<LogId>,
 }
@@ -81,6 +84,7 @@ impl Default for LogConfig {
             segment_bytes: 64 << 20,
             max_record: MAX_MESSAGE as u64,
             max_bytes: None,
+            leave_room: false,
             new_log: None,
         }
     }

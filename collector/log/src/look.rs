@@ -130,6 +130,10 @@ impl Disk for Looking {
         self.0.available(path)
     }
 
+    fn capacity(&self, path: &Path) -> io::Result<u64> {
+        self.0.capacity(path)
+    }
+
     fn lock(&self, _: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         refused()
     }

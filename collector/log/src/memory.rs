@@ -217,6 +217,10 @@ impl Disk for MemoryDisk {
             .map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
     }
 
+    fn capacity(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.state().capacity.unwrap_or(u64::MAX))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
         let mut state = self.state();
         if !state.locks.insert(path.to_path_buf()) {

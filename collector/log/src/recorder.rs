@@ -102,6 +102,11 @@ impl Recorder {
         self.log.log_id()
     }
 
+    /// The bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
     /// Reads the log while it is written.
     pub fn reader(&self) -> LogReader {
         self.log.reader()
@@ -207,6 +212,29 @@ mod tests {
         assert!(matches!(append(&mut recorder, 3), Written::OutOfTurn));
         assert!(matches!(append(&mut recorder, 2), Written::Appended));
         assert!(matches!(append(&mut recorder, 3), Written::Appended));
+    }
+
+    #[test]
+    fn a_tenth_of_the_file_system_is_left_to_others_and_it_may_grow() {
+        let disk = MemoryDisk::new();
+        let config = LogConfig {
+            leave_room: true,
+            ..LogConfig::default()
+        };
+        let opened = Recorder::open(Arc::new(disk.clone()), Path::new("log"), UID, config, true).unwrap();
+        let mut recorder = opened.unwrap().recorder;
+        disk.set_capacity(Some(100_000));
+        let mut sequence = 0;
+        let refused = loop {
+            sequence += 1;
+            match append(&mut recorder, sequence) {
+                Written::Appended => assert!(disk.used() <= 90_000, "{} bytes are used", disk.used()),
+                refused => break refused,
+            }
+        };
+        assert!(matches!(refused, Written::NoRoom(_)) && disk.used() > 89_000);
+        disk.set_capacity(Some(200_000));
+        assert!(matches!(append(&mut recorder, sequence), Written::Appended));
     }
 
     #[test]

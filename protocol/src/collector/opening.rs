@@ -89,7 +89,7 @@ impl Collector {
                 }
             }
             Opened::Absent => self.answer_absent(now, uid),
-            Opened::NoRoom => {
+            Opened::Later => {
                 if let Some(Slot::Opening { again, .. }) = self.slots.get_mut(&uid) {
                     *again = Some(now + DISK_FULL_PAUSE);
                 }

@@ -78,8 +78,8 @@ pub enum Opened {
     },
     /// There is no such log, and none was to be made.
     Absent,
-    /// There is no room on the disk to open it: it is asked for again after a pause.
-    NoRoom,
+    /// There is no room on the disk to open it, or another process still has it: it is asked for again after a pause.
+    Later,
     /// It cannot be opened.
     Failed(String),
 }

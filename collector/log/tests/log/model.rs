@@ -16,6 +16,7 @@ pub(crate) const SMALL: LogConfig = LogConfig {
     segment_bytes: 4 << 10,
     max_record: 64 << 10,
     max_bytes: None,
+    leave_room: false,
     new_log: None,
 };
 

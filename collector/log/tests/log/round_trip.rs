@@ -177,6 +177,7 @@ fn records_of_any_size_are_read_across_the_bounds_of_every_buffer() {
         segment_bytes: 2 << 20,
         max_record: 4 << 20,
         max_bytes: None,
+        leave_room: false,
         new_log: None,
     };
     let sizes = [

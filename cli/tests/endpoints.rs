@@ -1,0 +1,151 @@
+//! What pods show over HTTP while they run a batch, and what they refuse.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests fail by it
+
+#[cfg(test)]
+mod kit;
+
+use harmony_protocol::ids::BatchUid;
+use harmony_protocol::ventilator::Event;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::kit::pods::{Pod, Pods};
+use crate::kit::{PATIENCE, wait_for};
+
+const UID: BatchUid = BatchUid(Uuid::from_u128(0x0192_7f3a_5b00_7000_8000_0000_0000_0001));
+/// Tasks, those from this number on that wait for the test, and one that fails.
+const TASKS: u64 = 60;
+const GATED: u64 = 40;
+const FAILING: u64 = 7;
+
+fn path(file: &str) -> String {
+    format!("/batches/{UID}/{file}")
+}
+
+fn numbers(lines: &str) -> Vec<u64> {
+    let number = |line| serde_json::from_str::<Value>(line).unwrap()["number"].as_u64().unwrap();
+    lines.lines().map(number).collect()
+}
+
+/// Every line is a comment or a series with a number.
+fn assert_parses(metrics: &str) {
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(series.starts_with("harmony_"), "{line}");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+/// Starts the batch and waits until all is recorded that need not wait.
+fn started(pods: &Pods) -> (Pod, Pod, kit::pods::Served) {
+    let script = format!(
+        "test $HARMONY_TASK -eq {FAILING} && exit 3
+         while test $HARMONY_TASK -ge {GATED} -a ! -e {}; do sleep 0.01; done
+         echo number $HARMONY_TASK",
+        pods.path().join("go").display()
+    );
+    let (collector, worker) = (pods.collector(), pods.worker(UID, &["sh", "-c", &script]));
+    let served = pods.serve(UID, TASKS);
+    wait_for("the first results", PATIENCE, || {
+        let tasks = |state| collector.metric(&format!("harmony_collector_tasks{{state=\"{state}\"}}"));
+        (tasks("succeeded") + tasks("failed") == GATED).then_some(())
+    });
+    (collector, worker, served)
+}
+
+fn open_the_gate(pods: &Pods, served: &kit::pods::Served) {
+    std::fs::write(pods.path().join("go"), "").unwrap();
+    served.wait("the end", |event| matches!(event, Event::Done(_)).then_some(()));
+}
+
+#[test]
+fn results_are_read_while_the_batch_runs_and_after_a_restart() {
+    let pods = Pods::new();
+    let (collector, _worker, served) = started(&pods);
+    let (_, early) = collector.private(&path("results.ndjson"));
+    let recorded: Vec<u64> = (0..GATED).filter(|number| *number != FAILING).collect();
+    assert_eq!(numbers(&early), recorded);
+    open_the_gate(&pods, &served);
+    let (_, all) = collector.private(&path("results.ndjson"));
+    assert!(all.starts_with(&early), "what was read early is the beginning");
+    assert_eq!(numbers(&all).len() as u64, TASKS - 1);
+    let (_, rest) = collector.private(&path(&format!("results.ndjson?from={GATED}")));
+    assert_eq!(format!("{early}{rest}"), all);
+    collector.terminate();
+
+    let collector = pods.collector();
+    assert_eq!(collector.private(&path("results.ndjson")), (200, all));
+    let (_, failed) = collector.private(&path("failed.ndjson"));
+    assert_eq!(numbers(&failed), [FAILING]);
+    let (_, rows) = collector.private(&path("joblog.tsv"));
+    assert_eq!(rows.lines().count() as u64, TASKS + 1, "a heading and a row for each");
+    let (_, summary) = collector.private(&format!("/batches/{UID}"));
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["counts"]["succeeded"], TASKS - 1);
+    assert_eq!(summary["lowestMissing"], TASKS);
+    assert_eq!(summary["ended"]["ending"], "complete");
+}
+
+#[test]
+fn what_is_not_there_is_refused_with_a_reason() {
+    let pods = Pods::new();
+    let collector = pods.collector();
+    let (status, reason) = collector.private(&path("results.ndjson"));
+    assert_eq!((status, reason), (404, format!("no batch {UID} is recorded here\n")));
+    let (status, reason) = collector.private(&path("results.csv"));
+    assert!(status == 404 && reason.contains("results.ndjson"), "{reason}");
+    assert_eq!(
+        collector.public(&path("results.ndjson")).0,
+        404,
+        "results are not public"
+    );
+}
+
+#[test]
+fn metrics_agree_with_the_results() {
+    let pods = Pods::new();
+    let (collector, worker, served) = started(&pods);
+    let running = worker.metric("harmony_worker_slots{state=\"busy\"}");
+    assert_eq!(running, 2, "both slots wait for the test");
+    open_the_gate(&pods, &served);
+    assert_eq!(
+        collector.metric("harmony_collector_tasks{state=\"succeeded\"}"),
+        TASKS - 1
+    );
+    assert_eq!(collector.metric("harmony_collector_tasks{state=\"failed\"}"), 1);
+    assert_eq!(collector.metric("harmony_task_results_duplicate_total"), 0);
+    assert!(collector.metric("harmony_collector_flush_duration_seconds_count") > 0);
+    assert_eq!(
+        worker.metric("harmony_worker_attempts_total{result=\"succeeded\"}"),
+        TASKS - 1
+    );
+    assert_eq!(worker.metric("harmony_worker_attempts_total{result=\"failed\"}"), 1);
+    for pod in [&collector, &worker] {
+        assert_parses(&pod.public("/metrics").1);
+        assert_eq!(pod.public("/healthz"), (200, "ok\n".to_owned()));
+        assert_eq!(pod.public("/readyz"), (200, "ok\n".to_owned()));
+        let (_, state) = pod.private("/debug/state");
+        assert!(
+            serde_json::from_str::<Value>(&state).unwrap()["batches"].is_array(),
+            "{state}"
+        );
+        assert_eq!(pod.public("/debug/state").0, 404, "the state is not public");
+    }
+}
+
+#[test]
+fn a_worker_of_another_batch_refuses_it() {
+    let pods = Pods::new();
+    let other = BatchUid(Uuid::from_u128(9));
+    let (_collector, _worker) = (pods.collector(), pods.worker(other, &["true"]));
+    let served = pods.serve(UID, 1);
+    let reason = served.wait("the refusal", |event| match event {
+        Event::WorkerRefused { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(
+        reason.contains(&other.to_string()) && reason.contains(&UID.to_string()),
+        "{reason}"
+    );
+}
