@@ -4,8 +4,8 @@ use harmony_protocol::limits;
 
 /// Bytes of a file with a batch: the API server refuses larger objects, so a larger file could not run there either.
 pub const MAX_FILE: usize = 1_572_864;
-/// Levels of lists and mappings in a file: more than twice what the deepest field needs, and each takes up to 40 KiB of
-/// stack while it is read.
+/// Levels of lists and mappings in a file: some more than the deepest field of a pod template needs, and each takes up
+/// to 40 KiB of stack while it is read, so that all of them fit the smallest stack of a thread twice.
 pub const MAX_DEPTH: usize = 16;
 /// Problems named in one answer; more only scroll the first ones away.
 pub const MAX_PROBLEMS: usize = 50;
@@ -49,6 +49,8 @@ pub const MAX_MANAGER: usize = 63;
 pub const MAX_SUCCESS_RULES: usize = 20;
 /// Characters of `succeededIndexes`, as for a Job.
 pub const MAX_INDEXES: usize = 65_536;
+/// Characters of an amount of bytes.
+pub const MAX_QUANTITY: usize = 32;
 /// Containers of a worker pod: more than any pod has, and few enough for a rule to look at each.
 pub const MAX_CONTAINERS: usize = 64;
 /// Labels of a node selector.

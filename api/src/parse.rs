@@ -1,5 +1,7 @@
 //! From the text of a file to a [`ValidatedBatch`], or to every problem in it.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSON, JSONSchemaProps, JSONSchemaPropsOrBool,
 };
@@ -14,6 +16,9 @@ use crate::problem::{FieldPath, InvalidBatch, Place, Problem};
 use crate::shape;
 use crate::spec::HarmonyBatch;
 use crate::validate::{Finding, validate_for_cluster, validate_for_laptop};
+
+/// Printed once: the schema of a pod template is large.
+static FILE_SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(file_schema);
 
 const TOP: Place = Place { line: 1, column: 1 };
 
@@ -59,7 +64,7 @@ fn read(yaml: &str, validate: Validate) -> Result<(ValidatedBatch, Value), Vec<P
 }
 
 fn check_shape(document: &Node) -> Result<(), Vec<Problem>> {
-    let mut problems = shape::check(document, &FieldPath::default(), &file_schema());
+    let mut problems = shape::check(document, &FieldPath::default(), &FILE_SCHEMA);
     // In a file of another kind everything else is wrong too, which helps no one.
     let identity = [FieldPath::of(&["apiVersion"]), FieldPath::of(&["kind"])];
     if problems.iter().any(|problem| identity.contains(&problem.path)) {

@@ -96,3 +96,32 @@ fn the_api_server_fills_in_the_same_defaults() {
     assert_eq!(fields["tasks"]["default"]["range"], serde_json::json!({}));
     assert_eq!(fields["results"]["properties"]["maxBytesPerTask"]["default"], "16Mi");
 }
+
+const COPY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/harmonybatches.yaml");
+
+#[test]
+fn the_committed_copy_is_what_the_types_print() {
+    let copy = std::fs::read_to_string(COPY).unwrap();
+    assert!(
+        copy == harmony_api::crd_yaml().unwrap(),
+        "{COPY} is not what the types print; `cargo xtask crds` writes it anew"
+    );
+}
+
+/// Levels of lists and mappings below and with this one.
+fn depth(schema: &Value) -> usize {
+    let fields = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values());
+    let inner = fields
+        .chain(schema.get("items"))
+        .chain(schema.get("additionalProperties"));
+    let levels = usize::from(matches!(schema["type"].as_str(), Some("object" | "array")));
+    levels + inner.map(depth).max().unwrap_or_default()
+}
+
+#[test]
+fn a_file_may_nest_as_deep_as_a_pod_template() {
+    assert!(depth(schema(&crd())) < harmony_api::limits::MAX_DEPTH);
+}

@@ -419,3 +419,71 @@ fn a_file_that_is_nested_too_deep_is_refused_before_it_takes_the_stack() {
         }
     }
 }
+
+const CONTAINER: &str =
+    "  completions: 1\n  executor: {exec: {}}\n  template: {spec: {containers: [{name: first}, {name: worker, ";
+
+#[test]
+fn a_laptop_runs_the_containers_own_command() {
+    let batch = valid(&format!(
+        "{CONTAINER}command: [sh, -c], args: ['sha256sum $(cat) $$']}}]}}}}\n"
+    ));
+    let Executor::Exec(command) = &batch.executor else {
+        panic!("{:?}", batch.executor)
+    };
+    assert_eq!(command.to_vec(), ["sh", "-c", "sha256sum $(cat) $"]);
+    assert_eq!(batch.ignored, ["spec.template"]);
+    assert_refused(&[
+        (
+            &format!("{CONTAINER}command: [a, $(B)], env: [{{name: B, value: c}}]}}]}}}}\n"),
+            "b.yaml:7:73: spec.template.spec.containers[1].command: uses $(B), a variable that only Kubernetes sets; \
+             name a command without it in spec.executor.exec.command",
+        ),
+        (
+            &format!("{CONTAINER}image: i}}]}}}}\n"),
+            "b.yaml:7:49: spec.template.spec.containers[1].command: missing; without a command in spec.executor each \
+             task runs this one, and what the image starts by itself is not known: add it here, or name a command in \
+             spec.executor.exec",
+        ),
+        (
+            "  completions: 1\n  executor: {exec: {}}\n",
+            "b.yaml:6:20: spec.executor.exec.command: missing; name the program to run",
+        ),
+    ]);
+}
+
+#[test]
+fn what_a_laptop_does_not_have_is_refused_with_the_way_out() {
+    assert_refused(&[
+        (
+            &format!("  tasks: {{configMapRef: {{name: a, key: b}}}}\n{EXEC}"),
+            "b.yaml:5:25: spec.tasks.configMapRef: found the ConfigMap \"a\", which only Kubernetes has; write the lines \
+             into a file and use tasks.lines.path",
+        ),
+        (
+            &format!("  completions: 1\n  parallelism: 0\n{EXEC}"),
+            "b.yaml:6:16: spec.parallelism: found 0, expected 1 to 4000: here nothing runs without workers, only \
+             Kubernetes can raise it later",
+        ),
+        (
+            &format!("  completions: 1\n  template: {{spec: {{containers: [{{name: a, imag: b}}]}}}}\n{EXEC}"),
+            "b.yaml:6:44: spec.template.spec.containers[0].imag: unknown field, did you mean image? Allowed here: args, \
+             command, env, envFrom, image, imagePullPolicy, lifecycle, livenessProbe, name, ports, readinessProbe, \
+             resizePolicy, resources, restartPolicy, securityContext, startupProbe, stdin, stdinOnce, \
+             terminationMessagePath, terminationMessagePolicy, tty, volumeDevices, volumeMounts, workingDir",
+        ),
+    ]);
+}
+
+/// The deepest that a pod template goes, so that no file that Kubernetes takes is refused for its depth.
+#[test]
+fn a_deep_pod_template_is_read() {
+    valid(&format!(
+        "  completions: 1\n{EXEC}  template:\n    spec:\n      containers: [{{name: a}}]\n      affinity:\n        \
+         podAffinity:\n          preferredDuringSchedulingIgnoredDuringExecution:\n          - weight: 1\n            \
+         podAffinityTerm:\n              topologyKey: a\n              labelSelector:\n                \
+         matchExpressions: [{{key: a, operator: In, values: [b]}}]\n      volumes:\n      - name: v\n        \
+         ephemeral: {{volumeClaimTemplate: {{spec: {{selector: {{matchExpressions: [{{key: a, operator: In, \
+         values: [b]}}]}}}}}}}}\n"
+    ));
+}

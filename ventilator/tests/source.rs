@@ -325,3 +325,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_gives_what_a_file_of_it_gives() {
+    for text in ["", "\n", "a", "a\nb\n", "a\n\n b\r\nc"] {
+        let (_folder, mut file) = lines_of(text.as_bytes());
+        let tasks = Tasks::Text {
+            origin: "the ConfigMap".to_owned(),
+            text: text.to_owned(),
+        };
+        let mut opened = open(&tasks, None, &config(Path::new("."))).unwrap();
+        assert_eq!(payloads(&mut *opened.source), payloads(&mut *file.source), "{text:?}");
+        assert_eq!(opened.digest, file.digest, "{text:?}");
+        let message = refused(&tasks, Some(7), &config(Path::new(".")));
+        assert!(
+            message.starts_with("spec.completions is 7, but the ConfigMap holds "),
+            "{message}"
+        );
+    }
+}

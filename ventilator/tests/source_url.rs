@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use harmony_api::Tasks;
-use harmony_ventilator::source::{Opened, SourceConfig, SourceError, open};
+use harmony_ventilator::source::{Opened, Reach, SourceConfig, SourceError, open};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -223,4 +223,40 @@ fn the_size_limit_holds_for_urls() {
     };
     let refused = open(&Tasks::Url(url.parse().unwrap()), None, &config).err().unwrap();
     assert!(matches!(refused, SourceError::TooLarge { limit: 3, .. }), "{refused}");
+}
+
+#[test]
+fn an_operator_asks_no_local_server() {
+    let server = serve_bytes(vec![ok("a\nb\n")]);
+    let port = server.port();
+    let read = |url: &str, reach| {
+        let folder = TempDir::new().unwrap();
+        let config = SourceConfig {
+            patience: PATIENCE,
+            reach,
+            ..SourceConfig::new(folder.path(), folder.path())
+        };
+        open(&Tasks::Url(url.parse().unwrap()), None, &config).map(|opened| opened.source.completions())
+    };
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+    ] {
+        let refused = read(&format!("http://user:secret@{host}:{port}/a"), Reach::NotLocal).unwrap_err();
+        assert!(matches!(refused, SourceError::Local { .. }), "{host}: {refused}");
+        let message = refused.to_string();
+        assert!(
+            message.contains("loopback, link-local") && !message.contains("secret"),
+            "{message}"
+        );
+    }
+    // Nobody has asked the server so far, so it still has its one answer.
+    assert_eq!(read(&format!("http://127.0.0.1:{port}/a"), Reach::Any).unwrap(), 2);
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Layout};
 use crate::context::Context;
+use crate::crds;
 use crate::simulate::simulate;
 use crate::step::{Step, run_all, select};
 use crate::suite;
@@ -26,6 +27,8 @@ enum Command {
     Test(Selection),
     /// Runs the long forms of the tests: those marked `#[ignore]`.
     Soak(Selection),
+    /// Writes crds/harmonybatches.yaml anew, from the types.
+    Crds,
     /// Runs the simulator; its own options follow.
     Simulate {
         /// Handed on to the simulator, as --help is.
@@ -74,6 +77,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test(selection) => run_steps(&selection, suite::TEST),
         Command::Soak(selection) => run_steps(&selection, suite::SOAK),
+        Command::Crds => Context::from_environment(false).and_then(|context| crds::write(&context)),
         Command::Simulate { arguments } => {
             Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
         }

@@ -4,6 +4,7 @@ mod cargo_test;
 mod cli;
 mod cluster;
 mod context;
+mod crds;
 mod gates;
 mod report;
 mod simulate;

@@ -1,12 +1,18 @@
 //! The pod of the collector.
 
+#![expect(
+    unreachable_pub,
+    reason = "kube's derive writes a struct once more, inside a function"
+)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, rules};
 use crate::limits::MAX_RESOURCE_NAME;
 
 /// The pod of the collector, which keeps the results.
@@ -31,7 +37,8 @@ pub struct CollectorSpec {
 }
 
 /// A claim for the results, which one pod at a time can use (ReadWriteOncePod).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = rules::is_bytes("size", "10Gi"))]
 #[serde(rename_all = "camelCase")]
 pub struct StorageSpec {
     /// How much: a quantity such as 10Gi.

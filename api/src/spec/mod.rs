@@ -7,6 +7,7 @@
 
 mod collector;
 mod executor;
+mod rules;
 mod schema;
 mod success;
 mod tasks;
@@ -25,7 +26,7 @@ pub(crate) use self::schema::kubernetes_formats;
 pub use self::success::{SuccessPolicyRule, SuccessPolicySpec};
 pub use self::tasks::{ConfigMapSpec, ItemsSpec, LinesSpec, RangeSpec, TasksSpec};
 use crate::limits::{
-    DEFAULT_OUTPUT, MAX_BACKOFF, MAX_COMPLETIONS, MAX_MANAGER, MAX_PARALLELISM, MAX_SECONDS, MAX_SLOTS,
+    DEFAULT_OUTPUT, MAX_BACKOFF, MAX_COMPLETIONS, MAX_MANAGER, MAX_PARALLELISM, MAX_QUANTITY, MAX_SECONDS, MAX_SLOTS,
 };
 use crate::status::HarmonyBatchStatus;
 
@@ -85,11 +86,22 @@ use crate::status::HarmonyBatchStatus;
         priority = 1
     )
 )]
-#[x_kube(validation = Rule::new("!has(self.tasks.range) || has(self.completions)")
-    .message("tasks.range needs completions"))]
-#[x_kube(validation = Rule::new(
-    "!has(self.tasks.items) || !has(self.completions) || size(self.tasks.items) == self.completions")
-    .message("completions differs from the number of tasks.items"))]
+#[x_kube(validation = rules::range_has_an_end())]
+#[x_kube(validation = rules::items_are_as_many())]
+#[x_kube(validation = rules::lines_are_in_reach())]
+#[x_kube(validation = rules::address_is_of_the_web())]
+#[x_kube(validation = rules::there_are_pods())]
+#[x_kube(validation = rules::there_is_a_command())]
+#[x_kube(validation = rules::fixed("completions"))]
+#[x_kube(validation = rules::fixed("slotsPerWorker"))]
+#[x_kube(validation = rules::fixed("backoffLimitPerIndex"))]
+#[x_kube(validation = rules::fixed("maxFailedIndexes"))]
+#[x_kube(validation = rules::fixed("successPolicy"))]
+#[x_kube(validation = rules::fixed("managedBy"))]
+#[x_kube(validation = rules::fixed("completionMode"))]
+#[x_kube(validation = rules::fixed("results"))]
+#[x_kube(validation = rules::fixed("tasks"))]
+#[x_kube(validation = rules::fixed("collector"))]
 #[schemars(transform = kubernetes_formats)]
 #[serde(rename_all = "camelCase")]
 pub struct HarmonyBatchSpec {
@@ -161,7 +173,8 @@ pub struct HarmonyBatchSpec {
 }
 
 /// What is kept of each task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = rules::is_bytes("maxBytesPerTask", "16Mi"))]
 #[serde(rename_all = "camelCase")]
 pub struct ResultsSpec {
     /// The largest output of one task: bytes, or a quantity such as 16Mi; at most 64Mi.
@@ -202,7 +215,7 @@ impl JsonSchema for ByteSize {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
-        json_schema!({ "x-kubernetes-int-or-string": true, "title": "bytes such as 16Mi" })
+        json_schema!({ "x-kubernetes-int-or-string": true, "title": "bytes such as 16Mi", "maxLength": MAX_QUANTITY })
     }
 }
 

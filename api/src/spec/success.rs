@@ -1,8 +1,15 @@
 //! When a batch is complete before all its tasks are.
 
+#![expect(
+    unreachable_pub,
+    reason = "kube's derive writes a struct once more, inside a function"
+)]
+
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
 use crate::limits::{MAX_COMPLETIONS, MAX_INDEXES, MAX_SUCCESS_RULES};
 
 /// When the batch counts as complete before all tasks are: as soon as one rule is met.
@@ -14,7 +21,9 @@ pub struct SuccessPolicySpec {
 }
 
 /// What must have succeeded: the indexes, the count, or the count among the indexes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = rules::asks_for_something())]
+#[x_kube(validation = rules::indexes_are_ranges())]
 #[schemars(transform = super::schema::kubernetes_formats)]
 #[serde(rename_all = "camelCase")]
 pub struct SuccessPolicyRule {

@@ -103,6 +103,14 @@ pub enum SourceError {
         /// The chain of causes: name lookup, connection, certificate, redirects ...
         reason: String,
     },
+    /// A server that may not be asked.
+    #[error("cannot read {url}: {reason}, which tasks are not read from; put them behind another address")]
+    Local {
+        /// The address, without its password.
+        url: String,
+        /// Which part of it leads where.
+        reason: String,
+    },
     /// A server that answers, but not with the tasks.
     #[error("{url} answered {status}, expected 200 OK")]
     Status {
@@ -155,6 +163,7 @@ impl SourceError {
             Self::CompletionsMissing
             | Self::CompletionsDiffer { .. }
             | Self::NoSuchTask { .. }
+            | Self::Local { .. }
             | Self::Folder { .. }
             | Self::LineTooLong { .. }
             | Self::TooLarge { .. }

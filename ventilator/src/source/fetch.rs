@@ -3,17 +3,17 @@
 use std::error::Error;
 use std::io::{self, Read};
 use std::thread;
-use std::time::Duration;
 
 use reqwest::blocking::{Client, Response};
 use url::Url;
 
-use super::SourceError;
+use super::reach::{self, Local};
+use super::{SourceConfig, SourceError};
 
 /// Asks for `url`, following redirects, and returns the body. An answer shorter than announced ends in an error.
-pub(super) fn fetch(url: &Url, patience: Duration) -> Result<impl Read + Send + use<>, SourceError> {
+pub(super) fn fetch(url: &Url, config: &SourceConfig) -> Result<impl Read + Send + use<>, SourceError> {
     // A blocking client must not live on a thread of an async runtime, and the caller's may be one.
-    let asked = thread::scope(|scope| scope.spawn(|| ask(url, patience)).join());
+    let asked = thread::scope(|scope| scope.spawn(|| ask(url, config)).join());
     let response = asked.unwrap_or_else(|_| Err(unreadable(url, "the HTTP client broke off".to_owned())))?;
     Ok(Body { response })
 }
@@ -26,8 +26,17 @@ pub(super) fn without_password(url: &Url) -> String {
     shown.into()
 }
 
-fn ask(url: &Url, patience: Duration) -> Result<Response, SourceError> {
+fn ask(url: &Url, config: &SourceConfig) -> Result<Response, SourceError> {
+    let SourceConfig { patience, reach, .. } = *config;
+    let local = |local: &Local| SourceError::Local {
+        url: without_password(url),
+        reason: local.to_string(),
+    };
+    reach.check(url).map_err(|refused| local(&refused))?;
     let failed = |error: reqwest::Error| {
+        if let Some(refused) = reach::refusal(&error) {
+            return local(refused);
+        }
         if error.is_timeout() {
             return SourceError::Late {
                 url: without_password(url),
@@ -40,9 +49,10 @@ fn ask(url: &Url, patience: Duration) -> Result<Response, SourceError> {
     let client = Client::builder()
         .user_agent(agent)
         .connect_timeout(patience)
-        .timeout(patience)
-        .build();
-    let response = client
+        .timeout(patience);
+    let response = reach
+        .bound(client)
+        .build()
         .and_then(|client| client.get(url.clone()).send())
         .map_err(failed)?;
     if response.status() == reqwest::StatusCode::OK {

@@ -8,6 +8,7 @@ mod error;
 mod fetch;
 mod lines;
 mod memory;
+mod reach;
 mod spool;
 
 use std::fs::{self, File};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use harmony_api::Tasks;
 
 pub use error::SourceError;
+pub use reach::Reach;
 
 /// SHA-256 of all the tasks of a batch.
 pub type Digest = [u8; 32];
@@ -52,6 +54,8 @@ pub struct SourceConfig {
     pub max_spool_bytes: u64,
     /// How long a server may take to connect, to answer, and for each further piece.
     pub patience: Duration,
+    /// Which servers may be asked.
+    pub reach: Reach,
 }
 
 impl SourceConfig {
@@ -67,6 +71,7 @@ impl SourceConfig {
             spool_dir: spool_dir.into(),
             max_spool_bytes: Self::MAX_SPOOL_BYTES,
             patience: Self::PATIENCE,
+            reach: Reach::Any,
         }
     }
 }
@@ -94,7 +99,7 @@ pub fn open(tasks: &Tasks, completions: Option<u64>, config: &SourceConfig) -> R
         Tasks::Url(url) => {
             let origin = fetch::without_password(url);
             if !spool::holds(&origin, config)? {
-                let body = fetch::fetch(url, config.patience)?;
+                let body = fetch::fetch(url, config)?;
                 spool::write(&origin, body, config)?;
             }
             open_spool(&origin, completions, config)
