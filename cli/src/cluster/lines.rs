@@ -42,7 +42,7 @@ impl Lines {
 
     /// Passes on what is whole by now.
     pub(crate) fn take(&mut self, piece: &[u8], out: &mut impl Write) -> io::Result<()> {
-        let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') else {
+        let Some(end) = memchr::memrchr(b'\n', piece) else {
             return self.keep(piece);
         };
         let (whole, rest) = piece.split_at(end + 1);
@@ -74,12 +74,12 @@ impl Lines {
     /// Notes how far these lines reach. They begin with what is missing of a partial one.
     fn count(&mut self, whole: &[u8]) -> io::Result<()> {
         if self.file == Export::Joblog {
-            let ends = whole.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let ends = memchr::memchr_iter(b'\n', whole).count() as u64;
             self.from += ends - u64::from(std::mem::take(&mut self.heading));
             return Ok(());
         }
         let text = whole.strip_suffix(b"\n").unwrap_or(whole);
-        let last: Numbered = match text.iter().rposition(|byte| *byte == b'\n') {
+        let last: Numbered = match memchr::memrchr(b'\n', text) {
             Some(before) => serde_json::from_slice(text.get(before + 1..).unwrap_or_default()),
             None => serde_json::from_slice(&[&self.partial, text].concat()),
         }

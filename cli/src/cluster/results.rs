@@ -10,10 +10,11 @@ use harmony_collector::export::Export;
 use http_body_util::BodyExt;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use tokio::time::timeout;
 
 use super::access::{Cluster, KubeArgs, block_on, causes, explain};
 use super::lines::Lines;
-use super::tunnel::{self, Refused};
+use super::tunnel::{self, Refused, SILENCE};
 use crate::exit::Failure;
 use crate::results::Stopped;
 
@@ -74,7 +75,12 @@ async fn attempt(
         Err(Refused::Broken(reason)) => return Ok(Ended::Broken(reason)),
         Err(Refused::Final(failure)) => return Err(failure.into()),
     };
-    while let Some(frame) = response.frame().await {
+    loop {
+        let frame = match timeout(SILENCE, response.frame()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(_) => return Ok(Ended::Broken(format!("pod {pod} has been silent for {SILENCE:?}"))),
+        };
         match frame.map(hyper::body::Frame::into_data) {
             Ok(Ok(piece)) => lines.take(&piece, out)?,
             Ok(Err(_)) => {} // trailers

@@ -83,8 +83,8 @@ fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
 fn ending(done: &Done) -> String {
     match &done.ending {
         Ending::Cancelled(reason) => format!("Ended early ({reason})"),
-        _ if done.counts.failed > 0 => FAILED.to_owned(),
-        _ => COMPLETE.to_owned(),
+        Ending::Complete if done.counts.failed > 0 => FAILED.to_owned(),
+        Ending::Complete => COMPLETE.to_owned(),
     }
 }
 

@@ -120,7 +120,7 @@ impl Screen {
             _ => "",
         };
         self.last = Some(text.to_owned());
-        let written = write!(out, "{between}{}\n", text.trim_end()).and_then(|()| out.flush());
+        let written = writeln!(out, "{between}{}", text.trim_end()).and_then(|()| out.flush());
         match written {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
