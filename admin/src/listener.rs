@@ -107,3 +107,31 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use axum::Router;
+
+    use super::*;
+
+    #[test]
+    fn a_silent_connection_is_closed() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let at = listener.local_addr().unwrap();
+        let client = std::thread::spawn(move || {
+            let mut silent = std::net::TcpStream::connect(at).unwrap();
+            silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            silent.read(&mut [0]).unwrap()
+        });
+        let listener = Bounded::new(listener, Some(Duration::from_millis(20)));
+        runtime.spawn(async { axum::serve(listener, Router::new()).await });
+        let read = runtime.block_on(async { tokio::task::spawn_blocking(|| client.join().unwrap()).await });
+        assert_eq!(read.unwrap(), 0);
+    }
+}

@@ -5,8 +5,11 @@
 #[cfg(test)]
 mod kit;
 
+use std::fs::File;
+
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::Event;
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -132,6 +135,23 @@ fn metrics_agree_with_the_results() {
         );
         assert_eq!(pod.public("/debug/state").0, 404, "the state is not public");
     }
+}
+
+#[test]
+fn a_log_that_a_predecessor_still_holds_is_waited_for() {
+    let pods = Pods::new();
+    let log = pods.path().join("data").join(UID.to_string());
+    std::fs::create_dir_all(&log).unwrap();
+    let lock = File::create(log.join("lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let (collector, _worker) = (pods.collector(), pods.worker(UID, &["true"]));
+    let served = pods.serve(UID, 1);
+    wait_for("the log to be asked for", PATIENCE, || {
+        let state: Value = serde_json::from_str(&collector.private("/debug/state").1).unwrap();
+        (state["opening"] == serde_json::json!([UID])).then_some(())
+    });
+    drop(lock);
+    served.wait("the end", |event| matches!(event, Event::Done(_)).then_some(()));
 }
 
 #[test]

@@ -98,9 +98,13 @@ impl Logs {
     }
 }
 
-/// The log as it is now. Whoever writes it is not disturbed.
+/// The log as it is now. Whoever writes it is not disturbed. What the writer has not made durable yet is made so first:
+/// an answer that was given away must not change after a loss of power.
 fn look(dir: &Path, uid: BatchUid) -> Result<(LogReader, BatchState), Refusal> {
-    LogReader::look(Arc::new(RealDisk), &log_dir(dir, uid), uid)?.ok_or(Refusal::Unknown(uid))
+    let looked = LogReader::look(Arc::new(RealDisk), &log_dir(dir, uid), uid)?;
+    let (reader, state) = looked.ok_or(Refusal::Unknown(uid))?;
+    reader.make_durable()?;
+    Ok((reader, state))
 }
 
 async fn summary(State(logs): State<Logs>, Parts(uid): Parts<Uuid>) -> Result<Json<Summary>, Refusal> {

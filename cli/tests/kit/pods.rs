@@ -126,7 +126,7 @@ impl Pods {
         let data = self.dir.path().join("data");
         let listen = self.endpoint("c");
         let dir = data.to_str().unwrap();
-        let flags = ["--listen", &listen, "--dir", dir, "--max-log-bytes", "fs"];
+        let flags = ["--listen", &listen, "--dir", dir];
         Pod::start(&[&["collector"], &flags[..]].concat(), &[])
     }
 

@@ -36,7 +36,8 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The bytes that an ordinary user can still write to the file system of this path.
     fn available(&self, path: &Path) -> io::Result<u64>;
-    /// The bytes of the file system of this path, used or not.
+    /// The bytes that ordinary users have on the file system of this path in all, used or not; what is kept for others is
+    /// no part of them.
     fn capacity(&self, path: &Path) -> io::Result<u64>;
     /// Takes the exclusive lock of a file, until the guard is dropped or the process ends. The error is
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) when another holds it.
@@ -109,7 +110,8 @@ impl Disk for RealDisk {
 
     fn capacity(&self, path: &Path) -> io::Result<u64> {
         let stat = statvfs(path)?;
-        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        Ok(used.saturating_add(stat.f_bavail).saturating_mul(stat.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {

@@ -70,6 +70,11 @@ impl LogReader {
         }
     }
 
+    /// Makes durable what there was when this is called: what is read then can be relied on, also after a loss of power.
+    pub fn make_durable(&self) -> Result<(), LogError> {
+        self.shared.sync().map(drop)
+    }
+
     /// Where the outcome of a number is; of several, the last one recorded.
     pub fn find(&self, number: u64) -> Result<Option<Location>, LogError> {
         let candidates: Vec<u32> = {
