@@ -47,10 +47,12 @@ pub enum Fault {
     DiskCrash,
     /// A bit of the collector's log flips.
     BitFlip,
+    /// A ventilator is to send a worker nothing new for a while.
+    Spare,
 }
 
 /// All faults.
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 21] = [
     Fault::KillVentilator,
     Fault::KillCollector,
     Fault::LoseDisk,
@@ -71,6 +73,7 @@ pub const FAULTS: [Fault; 20] = [
     Fault::DiskError,
     Fault::DiskCrash,
     Fault::BitFlip,
+    Fault::Spare,
 ];
 
 impl fmt::Display for Fault {

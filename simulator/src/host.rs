@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use harmony_protocol::LinkOutput;
-use harmony_protocol::ids::{BatchUid, LinkId};
+use harmony_protocol::ids::{BatchUid, Epoch, LinkId};
 use harmony_protocol::wire::{self, Bye, ByeCode, Message};
 
 use crate::checker::Checker;
@@ -48,6 +48,10 @@ pub enum Input {
     WorkerExited(String, bool),
     /// Ventilator: end the batch.
     Cancel,
+    /// Ventilator: its host has kept this epoch.
+    EpochKept(Epoch),
+    /// Ventilator: nothing new goes to this worker, or does again.
+    Spare(String, bool),
 }
 
 /// Something that a process does to the world.
@@ -132,6 +136,12 @@ impl Context<'_> {
                 }
             }
             Input::Cancel => self.observe(&Observation::CancelAsked(party)),
+            Input::EpochKept(epoch) => self.observe(&Observation::Claimed { party, epoch: *epoch }),
+            Input::Spare(worker, spared) => self.observe(&Observation::Spared {
+                party,
+                worker,
+                spared: *spared,
+            }),
             _ => {}
         }
     }

@@ -186,7 +186,7 @@ pub enum Observation<'a> {
     Struck(Fault),
     /// It goes wrong no more, and its traces are gone.
     Healed(Fault),
-    /// A ventilator chose a new epoch.
+    /// A new epoch of a ventilator was kept: it may claim it.
     Claimed {
         /// Which ventilator.
         party: PartyId,
@@ -199,6 +199,15 @@ pub enum Observation<'a> {
         party: PartyId,
         /// How its numbers are spread.
         numbers: Numbers,
+    },
+    /// A ventilator is to send a worker nothing new, or may again.
+    Spared {
+        /// Which ventilator.
+        party: PartyId,
+        /// The name of the worker.
+        worker: &'a str,
+        /// Nothing new.
+        spared: bool,
     },
     /// A ventilator was asked to end its batch early.
     CancelAsked(PartyId),

@@ -1,5 +1,7 @@
 //! A ventilator process: the machine, the tasks of its batch, and the epoch that it keeps on a disk of its own.
 
+use std::time::Duration;
+
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, Epoch, InstanceId, ProcessId};
 use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Ventilator};
@@ -10,12 +12,15 @@ use crate::host::{Action, Context, Input};
 use crate::observation::{Numbers, Observation, Verdict};
 use crate::tasks::Tasks;
 
+/// The longest time that it takes to keep an epoch.
+const KEEPS_WITHIN: Duration = Duration::from_millis(50);
+
 /// See the module.
 #[derive(Debug)]
 pub struct VentilatorHost {
     machine: Ventilator,
     uid: BatchUid,
-    /// The last epoch it claimed.
+    /// The last epoch that it has kept.
     epoch: Epoch,
     over: bool,
 }
@@ -113,6 +118,12 @@ impl VentilatorHost {
             Input::Message(link, packet) => self.machine.handle_message(now, link, &packet.frames),
             Input::Timer => self.machine.handle_timeout(now),
             Input::WorkerExited(name, counts) => self.machine.handle_worker_exit(now, &name, counts),
+            Input::EpochKept(epoch) => {
+                self.epoch = epoch;
+                self.machine.handle_epoch_kept(now, epoch);
+            }
+            Input::Spare(worker, true) => self.machine.handle_worker_drain(now, &worker),
+            Input::Spare(worker, false) => self.machine.handle_worker_undrain(now, &worker),
             Input::Cancel => self.machine.handle_cancel(now, "the user asked for it"),
             other => panic!("not for a ventilator: {other:?}"),
         }
@@ -146,10 +157,8 @@ impl VentilatorHost {
         context.trace.note(context.at, format_args!("  {event:?}"));
         let verdict = match event {
             Event::Claiming { epoch, .. } => {
-                let party = context.party;
-                context.observe(&Observation::Claimed { party, epoch });
-                self.epoch = epoch;
-                self.machine.handle_epoch_kept(context.now, epoch);
+                let time = context.between(Duration::ZERO, KEEPS_WITHIN);
+                context.after(time, Input::EpochKept(epoch));
                 return;
             }
             Event::Done(done) => {

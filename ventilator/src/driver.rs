@@ -194,11 +194,19 @@ impl Driver {
                 }
                 Output::Event(event) => {
                     self.over |= matches!(event, Event::Done(_) | Event::Fenced { .. } | Event::Failed(_));
+                    if self.over {
+                        // Whoever hears of the end sees how far it was.
+                        self.show(now);
+                    }
                     // The host may not listen any more; the batch goes on all the same.
                     let _ = self.host.events.send(event);
                 }
             }
         }
+        self.show(now);
+    }
+
+    fn show(&mut self, now: Instant) {
         self.host.progress.send_replace(self.machine.progress());
         self.show_workers(now);
     }

@@ -71,7 +71,7 @@ impl Ventilator {
     /// Sends what may be sent.
     pub(super) fn dispatch(&mut self, now: Instant, payloads: &mut dyn Payloads) {
         let before = self.dispatched;
-        let silent = self.collector.is_silent();
+        let silent = self.collector.is_silent() && self.collector.kept_epoch() >= self.epoch;
         if self.draining || self.cancelling.is_some() || !(self.collector.is_ready() || silent) {
             return;
         }

@@ -36,6 +36,11 @@ pub(super) struct Losses {
 }
 
 impl Losses {
+    /// No link of this worker is left whose end the exit could explain.
+    pub(super) fn forget_exit(&mut self, name: &str) {
+        self.exited.remove(name);
+    }
+
     /// A REPORT came in: what it could settle is settled, so that the rest may go back.
     pub(super) fn hasten(&mut self, now: Instant) {
         for returning in &mut self.returning {

@@ -292,8 +292,8 @@ impl Ventilator {
         }
     }
 
-    /// From the next START on, tasks are run in this way. Workers that have their START go on as before; those that are
-    /// drained may refuse the next one without harm to the batch.
+    /// From the next START on, tasks are run in this way. Workers that have their START go on as before; a worker that was made
+    /// for another way refuses the next one, and is to be replaced.
     pub fn handle_work(&mut self, now: Instant, work: WorkSpec) {
         self.step(now);
         let collector = std::mem::take(&mut self.config.work.collector);
@@ -311,6 +311,9 @@ impl Ventilator {
         self.step(now);
         self.fleet.draining.remove(name);
         self.fleet.settled.remove(name);
+        if self.fleet.members.values().all(|member| member.key != name) {
+            self.losses.forget_exit(name);
+        }
         if let Some(link) = self.dialler.forget(&Peer::Worker(name.to_owned())) {
             self.sessions
                 .close(link, ByeCode::Leaving, "the worker is not needed any more");

@@ -256,15 +256,10 @@ impl Ventilator {
         };
         member.stage = Stage::Closed;
         member.void_credit();
-        let (name, draining) = (member.name.clone(), member.draining);
+        let name = member.name.clone();
         match refused.code {
             // The same epoch is another's too, if collector and ventilator had both forgotten it.
             RefusedCode::Fenced if refused.epoch >= self.epoch => self.doubt_epoch(refused.epoch),
-            // It was started for another way to run tasks, and is about to be replaced.
-            RefusedCode::Executor if draining => {
-                let reason = refused.reason;
-                self.events.push_back(Event::WorkerRefused { name, reason });
-            }
             RefusedCode::Executor => self.executor_refused(name, refused.reason),
             RefusedCode::Fenced | RefusedCode::NotStarted | RefusedCode::Limit | RefusedCode::Mismatch => {
                 self.events.push_back(Event::WorkerRefused {

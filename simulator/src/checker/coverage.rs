@@ -82,10 +82,12 @@ pub enum Branch {
     AgainAfterDenial,
     /// A number was sent again since its worker's STATE did not list it.
     AgainAfterUnlisted,
+    /// A worker that is drained was told that nothing more is to come.
+    WorkerSpared,
 }
 
 /// All branches.
-pub const BRANCHES: [Branch; 38] = [
+pub const BRANCHES: [Branch; 39] = [
     Branch::DuplicateDropped,
     Branch::StaleEpochAtCollector,
     Branch::StaleEpochAtWorker,
@@ -124,6 +126,7 @@ pub const BRANCHES: [Branch; 38] = [
     Branch::AgainAfterUnbound,
     Branch::AgainAfterDenial,
     Branch::AgainAfterUnlisted,
+    Branch::WorkerSpared,
 ];
 
 /// How often each branch was seen.

@@ -7,7 +7,7 @@ use harmony_protocol::wire::{Credit as CreditMessage, Message, ReturnCause, Task
 
 use super::coverage::Branch;
 use super::scene::Seen;
-use crate::network::ConnectionId;
+use crate::network::{ConnectionId, PartyId};
 use crate::observation::{Carried, Observation, Role};
 
 /// One batch on one link, as its ventilator knows it.
@@ -26,12 +26,22 @@ struct Account {
 #[derive(Debug, Default)]
 pub(super) struct Credit {
     accounts: BTreeMap<(ConnectionId, Alias), Account>,
+    /// Workers, by name, that a ventilator is to send nothing new.
+    spared: BTreeSet<(PartyId, String)>,
 }
 
 impl Credit {
     pub(super) fn observe(&mut self, seen: &Seen<'_>) {
         match *seen.what {
+            Observation::Spared {
+                party,
+                worker,
+                spared: true,
+            } => drop(self.spared.insert((party, worker.to_owned()))),
+            Observation::Spared { party, worker, .. } => drop(self.spared.remove(&(party, worker.to_owned()))),
+            Observation::Ended { party, .. } => self.spared.retain(|(ventilator, _)| *ventilator != party),
             Observation::Sent(carried) => {
+                self.check_spared(seen, &carried);
                 let account = self.accounts.entry((carried.connection, carried.alias));
                 match carried.message {
                     Message::Want(want) => {
@@ -60,6 +70,24 @@ impl Credit {
                     _ => {}
                 }
             }
+            _ => {}
+        }
+    }
+}
+
+impl Credit {
+    /// A worker that is drained gets no tasks, and WANT 0.
+    fn check_spared(&self, seen: &Seen<'_>, carried: &Carried<'_>) {
+        let worker = seen.scene.name(carried.to);
+        if !self.spared.contains(&(carried.from, worker.to_owned())) {
+            return;
+        }
+        match carried.message {
+            Message::Tasks(_) => panic!(
+                "rule 9: {} sends TASKS to {worker}, which is drained",
+                seen.scene.name(carried.from)
+            ),
+            Message::Want(want) if want.backlog == 0 => seen.coverage.note(Branch::WorkerSpared),
             _ => {}
         }
     }

@@ -164,6 +164,12 @@ impl Client {
             if start.epoch == 0 && self.claimed > 0 {
                 seen.coverage.note(Branch::EpochDoubted);
             }
+            assert!(
+                start.epoch == 0 || start.epoch == self.claimed,
+                "rule 3: START of epoch {} to the collector, kept is {}",
+                start.epoch,
+                self.claimed
+            );
             return self
                 .belief
                 .open_collector(carried.connection, carried.alias, start.epoch);

@@ -42,6 +42,7 @@ impl Liveness {
             | Observation::Paused { .. }
             | Observation::Started { .. }
             | Observation::Ended { .. }
+            | Observation::Spared { .. }
             | Observation::Damaged(..) => self.disturb(seen.at),
             Observation::LinkClosed { connection, .. } => {
                 self.disturbed = seen.at;

@@ -18,13 +18,13 @@
 //! |---|---|---|
 //! | 1 | an alias keeps its batch; HELLO first. Versions: the tests of the protocol. Silence: `tests/timers.rs` | `scene`, `greeting` |
 //! | 2 | TASKS carry the sender's epoch; stale ones never run; stale LOST charges nobody | `dispatch`, `executions`, `blame` |
-//! | 3 | claims are durable before STATE, START to a worker needs STATE, only the overtaken are fenced, and they are silent | `fencing`, `dispatch` |
+//! | 3 | claims are kept before START and durable before STATE, START to a worker needs STATE, only the overtaken are fenced, and they are silent | `fencing`, `dispatch` |
 //! | 4 | the settled set is what the last STATE said: what it does not list may leave again | `belief` |
 //! | 5 | TASKS only after STATE; what a takeover sends before it has located all; one copy at a worker | `dispatch`, `executions` |
 //! | 6 | RESULTS are acked in time, and an ACK disposes of what is durable. Discarding after 10 minutes: `tests/timers.rs` | `liveness`, `durable` |
 //! | 7 | each (number, attempt) is charged once, settled never changes; retries told are durable | `facts`, `durable` |
 //! | 8 | no outcome is lost or waits for ever. The sums of allowances: the collector's `sanity_check` | `liveness` |
-//! | 9 | tasks and bytes within the credit of the newest WANT. Room held by nobody: the worker's `sanity_check` | `credit` |
+//! | 9 | tasks and bytes within the credit of the newest WANT, nothing to a worker that is drained. Room held by nobody: the worker's `sanity_check` | `credit` |
 //! | 10 | see I10; no number twice without the collector's STATE, nothing new to a worker that cannot reach it | `belief`, `dispatch` |
 //! | 11 | who is called dead has ended or is away for 30 s, and had not said BYE | `blame` |
 //! | 12 | alone means alone, on at most half of the workers, for all that one ventilator knows; only what was announced is charged | `executions`, `dispatch`, `blame` |

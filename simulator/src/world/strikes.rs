@@ -153,7 +153,7 @@ impl World {
     /// False if there is nothing to strike.
     fn strike_with(&mut self, fault: Fault, random: &mut Rng) -> bool {
         let target = match fault {
-            Fault::KillVentilator => {
+            Fault::KillVentilator | Fault::Spare => {
                 self.pick(random, |p| matches!(&p.host, Some(Host::Ventilator(v)) if !v.is_over()))
             }
             Fault::KillCollector | Fault::LoseDisk => self.pick(random, |p| p.role == Role::Collector),
@@ -183,6 +183,7 @@ impl World {
                     .note(self.at, format_args!("{} is to leave", self.parties[target].name));
                 self.give(target, Input::Drain(grace));
             }
+            Fault::Spare => self.spare(target, random),
             Fault::LoseDisk if random.bool() => {
                 self.stall_workers(target, random);
                 let incarnation = self.parties[target].incarnation;
@@ -196,6 +197,24 @@ impl World {
             }
         }
         true
+    }
+
+    /// A ventilator drains a worker, and takes it back after a while, at the latest when nothing goes wrong any more.
+    fn spare(&mut self, ventilator: PartyId, random: &mut Rng) {
+        let workers = self
+            .parties
+            .iter()
+            .filter(|party| matches!(party.role, Role::Worker(_)));
+        let names: Vec<String> = workers.map(|party| party.name.clone()).collect();
+        let name = names[random.usize(0..names.len())].clone();
+        self.trace.note(
+            self.at,
+            format_args!("{} is to spare {name}", self.parties[ventilator].name),
+        );
+        let incarnation = self.parties[ventilator].incarnation;
+        self.give(ventilator, Input::Spare(name.clone(), true));
+        let back = (self.at + a_while(random)).min(self.settings.until);
+        self.push(back, Event::Input(ventilator, incarnation, Input::Spare(name, false)));
     }
 
     /// What a collector says to its workers arrives so late that it outlives its disk.
