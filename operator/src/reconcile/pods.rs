@@ -71,7 +71,7 @@ impl Pass<'_> {
                 EventType::Warning,
                 "CollectorRestarted",
                 "Record",
-                "the collector was started anew: what it had recorded stays, and the rest is sent again",
+                "the collector was started anew; what it has not recorded, or lost, is sent again",
             ));
         }
     }
