@@ -41,7 +41,7 @@ pub const MAX_URL: usize = 8_192;
 pub const MAX_RESOURCE_NAME: usize = 253;
 /// Characters of a label's value, and of a container's name.
 pub const MAX_LABEL: usize = 63;
-/// Characters of the key of a ConfigMap.
+/// Characters of the key of a `ConfigMap`.
 pub const MAX_CONFIG_KEY: usize = 253;
 /// Characters of `managedBy`, as for a Job.
 pub const MAX_MANAGER: usize = 63;

@@ -7,6 +7,10 @@
     unreachable_pub,
     reason = "kube's derive writes a struct once more, inside a function"
 )]
+#![allow(
+    clippy::doc_markdown,
+    reason = "`kubectl explain` shows these comments as plain text"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;

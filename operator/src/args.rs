@@ -48,6 +48,9 @@ pub struct OperatorArgs {
     /// The folder for tasks that can be read only once, such as those behind a URL.
     #[arg(long, default_value = "/var/lib/harmony", value_name = "DIR")]
     pub spool_dir: PathBuf,
+    /// Bytes that the tasks of one batch may take in that folder.
+    #[arg(long, default_value_t = 16 << 30, value_name = "BYTES")]
+    pub max_spool_bytes: u64,
     /// Metrics, health and state.
     #[command(flatten)]
     pub admin: AdminArgs,

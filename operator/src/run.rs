@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use harmony_admin::Inspections;
-use harmony_ventilator::source::SourceConfig;
+use harmony_ventilator::source::{Reach, SourceConfig};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use prometheus::Registry;
@@ -101,7 +101,7 @@ async fn run(args: &OperatorArgs) -> Result<()> {
     let context = Arc::new(Context::new(
         client.clone(),
         settings(args, links),
-        SourceConfig::new(&args.spool_dir, &args.spool_dir),
+        source(args),
         role,
         pods,
         ventilators.clone(),
@@ -146,6 +146,15 @@ fn links(args: &OperatorArgs) -> Result<Links> {
             "links to pods are neither protected nor allowed to be open: give --insecure-tcp, and let network policies keep \
              others out, or give --tls-ca, --tls-certificate and --tls-key"
         ),
+    }
+}
+
+/// Tasks come from where users say, so neither this pod's own services nor its node's may be asked for them.
+fn source(args: &OperatorArgs) -> SourceConfig {
+    SourceConfig {
+        max_spool_bytes: args.max_spool_bytes,
+        reach: Reach::NotLocal,
+        ..SourceConfig::new(&args.spool_dir, &args.spool_dir)
     }
 }
 

@@ -4,6 +4,14 @@
     unreachable_pub,
     reason = "kube's derive writes a struct once more, inside a function"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "kube's columns share their types and priorities"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "`kubectl explain` shows these comments as plain text"
+)]
 
 mod collector;
 mod executor;
