@@ -92,7 +92,7 @@ impl Resolve for Resolver {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if found.iter().any(|address| is_local(address.ip())) {
                 let host = name.as_str().to_owned();
-                return Err(Box::new(Local { host }).into());
+                return Err(Local { host }.into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
