@@ -1,1 +1,33 @@
-//! What the end-to-end tests share: a client, waiting for conditions, and what to show when one fails.
+//! What the end-to-end tests share: a client, a namespace for each test, waiting for conditions, and what to show when
+//! one fails.
+//!
+//! ```no_run
+//! # async fn test() -> anyhow::Result<()> {
+//! use std::time::Duration;
+//! use k8s_openapi::api::core::v1::Pod;
+//!
+//! harmony_e2e::scenario(async |test| {
+//!     test.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: lines}, data: {text: one}}").await?;
+//!     test.wait_for("pod a to run", Duration::from_secs(30), "a", |pod: &Pod| {
+//!         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+//!         (phase == Some("Running")).then_some(()).ok_or_else(|| anyhow::anyhow!("phase {phase:?}"))
+//!     })
+//!     .await
+//! })
+//! .await
+//! # }
+//! ```
+
+mod dump;
+mod kubectl;
+mod metrics;
+mod operator;
+mod scenario;
+mod volumes;
+mod wait;
+
+pub use kubectl::kubectl;
+pub use metrics::ApiRequests;
+pub use operator::{OPERATOR_NAMESPACE, ensure_installed};
+pub use scenario::{Scenario, scenario};
+pub use wait::eventually;

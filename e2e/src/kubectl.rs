@@ -1,0 +1,34 @@
+//! kubectl, for what a person does by it.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// Runs kubectl and gives what it prints; its complaint is the error.
+pub async fn kubectl(arguments: &[&str]) -> Result<String> {
+    kubectl_reading(arguments, "").await
+}
+
+/// The same with something to read.
+pub(crate) async fn kubectl_reading(arguments: &[&str], input: &str) -> Result<String> {
+    let mut child = Command::new("kubectl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("kubectl cannot be started: is it on PATH?")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may refuse before it has read all; what it says then is the error.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = child.wait_with_output().await?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("kubectl {}: {}", arguments.join(" "), complaint.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,45 @@
+//! Harmony on the cluster under test.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tokio::sync::OnceCell;
+
+use crate::kubectl::kubectl;
+
+/// Where `deploy/harmony.yaml` puts the operator.
+pub const OPERATOR_NAMESPACE: &str = "harmony-system";
+
+/// Once per test program: the file says the same each time.
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+/// Installs Harmony as the documentation says, and waits until the operator is available.
+pub async fn ensure_installed() -> Result<()> {
+    INSTALLED.get_or_try_init(install).await.copied()
+}
+
+async fn install() -> Result<()> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/harmony.yaml");
+    let file = file.canonicalize().with_context(|| format!("{}", file.display()))?;
+    let file = file.to_str().context("the checkout's path is not UTF-8")?;
+    kubectl(&["apply", "--filename", file]).await?;
+    let deployment = "deployment/harmony-operator";
+    let available = [
+        "--for=condition=Available",
+        "--timeout=90s",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+    ];
+    kubectl(&[&["wait", deployment], available.as_slice()].concat()).await?;
+    // Of an image that was loaded again, the old operator may still be the one that is available.
+    kubectl(&[
+        "rollout",
+        "status",
+        deployment,
+        "--timeout=90s",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+    ])
+    .await?;
+    Ok(())
+}
