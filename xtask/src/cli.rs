@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::{self, Layout};
 use crate::context::Context;
 use crate::crds;
+use crate::e2e;
 use crate::simulate::simulate;
 use crate::step::{Step, run_all, select};
 use crate::suite;
@@ -37,6 +38,8 @@ enum Command {
     },
     /// A real Kubernetes of two nodes on this machine, for tests and for trying things out. Needs root and Go.
     Cluster(ClusterArguments),
+    /// Runs the end-to-end tests on the cluster of KUBECONFIG, or on one that is brought up for them.
+    E2e(e2e::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -48,10 +51,16 @@ struct ClusterArguments {
     index: u8,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum ClusterAction {
     /// Brings it up, unless it is.
     Up,
+    /// Builds Harmony's image from the checkout as it is and hands it to the nodes, as `harmony:dev`.
+    Load {
+        /// The cargo profile that its programs are built in; `dev` is the quickest to build again.
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
     /// Takes it down and leaves nothing of it.
     Down,
 }
@@ -82,6 +91,7 @@ pub(crate) fn run() -> ExitCode {
             Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
         }
         Command::Cluster(arguments) => run_cluster(&arguments),
+        Command::E2e(arguments) => e2e::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -92,7 +102,10 @@ pub(crate) fn run() -> ExitCode {
 fn run_cluster(arguments: &ClusterArguments) -> Result<ExitCode> {
     let context = Context::from_environment(false)?;
     let layout = Layout::new(&context, arguments.index)?;
-    match arguments.action {
+    match &arguments.action {
+        ClusterAction::Load { profile } => {
+            cluster::load_harmony(&context, &layout, profile)?;
+        }
         ClusterAction::Up => {
             cluster::up(&context, &layout)?;
             println!("export KUBECONFIG={}", layout.kubeconfig().display());

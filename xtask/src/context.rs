@@ -1,14 +1,14 @@
 //! Where the steps run, and what they may do to the machine.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 /// What every step is given.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The checkout.
     pub(crate) root: PathBuf,
@@ -19,7 +19,9 @@ pub(crate) struct Context {
     /// A step that is skipped fails, and Cargo.lock must be up to date: this is CI.
     pub(crate) strict: bool,
     /// Where cargo puts what it builds.
-    target: PathBuf,
+    pub(crate) target: PathBuf,
+    /// What its commands find in their environment beside their own.
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Context {
@@ -36,13 +38,22 @@ impl Context {
             cache,
             install: install || strict,
             strict,
+            environment: Vec::new(),
         })
+    }
+
+    /// The same, with one more variable for its commands.
+    pub(crate) fn with(&self, name: &'static str, value: &OsStr) -> Self {
+        let mut context = self.clone();
+        context.environment.push((name, value.to_owned()));
+        context
     }
 
     /// A command that runs in the checkout and reads nothing.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,11 +1,13 @@
-//! The project's own commands: `cargo xtask test`, `soak`, `simulate` and `cluster`.
+//! The project's own commands: `cargo xtask test`, `soak`, `simulate`, `cluster` and `e2e`.
 
 mod cargo_test;
 mod cli;
 mod cluster;
 mod context;
 mod crds;
+mod e2e;
 mod gates;
+mod image;
 mod report;
 mod simulate;
 mod step;

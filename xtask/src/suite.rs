@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use crate::cargo_test::{Suite, count_and_run};
 use crate::context::{Context, succeed, works};
+use crate::e2e;
 use crate::gates;
+use crate::image;
 use crate::simulate;
 use crate::step::{Outcome, Step};
 use crate::tools;
@@ -85,6 +87,16 @@ pub(crate) const TEST: &[Step] = &[
         name: "processes",
         purpose: "real processes, release build",
         run: |context| count_and_run(context, &PROCESSES),
+    },
+    Step {
+        name: "image",
+        purpose: "hadolint on each Dockerfile, and a build for arm64",
+        run: image::check,
+    },
+    Step {
+        name: "cluster",
+        purpose: "end-to-end tests on a Kubernetes brought up for them",
+        run: e2e::step,
     },
 ];
 

@@ -7,9 +7,21 @@ use anyhow::{Context as _, Result};
 use crate::context::{Context, succeed, works};
 use crate::step::Outcome;
 
-/// Programs that tests call, each with the Debian package that holds it.
-const PACKAGES: &[(&str, &str)] = &[
-    ("python3", "python3"), // tests compare with what a plain filter gives
+/// Programs that tests call, each with the argument by which it shows that it is there, and its Debian package.
+const PACKAGES: &[(&str, &str, &str)] = &[
+    ("python3", "--version", "python3"), // tests compare with what a plain filter gives
+    // A local Kubernetes.
+    ("etcd", "--version", "etcd-server"),
+    ("containerd", "--version", "containerd"),
+    ("runc", "--version", "runc"),
+    ("/usr/lib/cni/bridge", "--version", "containernetworking-plugins"),
+    ("ip", "-V", "iproute2"),
+    ("iptables", "--version", "iptables"),
+    ("nft", "--version", "nftables"),
+    ("conntrack", "--version", "conntrack"),
+    // Images.
+    ("buildah", "--version", "buildah"),
+    ("busybox", "--help", "busybox-static"),
 ];
 
 /// The cargo-deny that deny.toml is written for.
@@ -19,8 +31,8 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) fn packages(context: &Context) -> Result<Outcome> {
     let missing: Vec<&str> = PACKAGES
         .iter()
-        .filter(|(program, _)| !works(context.command(program).arg("--version")))
-        .map(|(_, package)| *package)
+        .filter(|(program, argument, _)| !works(context.command(program).arg(argument)))
+        .map(|(_, _, package)| *package)
         .collect();
     if missing.is_empty() {
         return Ok(Outcome::PASSED);

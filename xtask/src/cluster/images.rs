@@ -1,4 +1,4 @@
-//! Images: small ones that tests run, and Harmony's own. No registry: built here, and handed to each node.
+//! Images without a registry: built here, and handed to each node. First the small ones that tests run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,12 +66,12 @@ pub(super) fn load(layout: &Layout, archives: &[PathBuf]) -> Result<()> {
 }
 
 /// A store of layers for one build. It copies whole file systems, so it is removed at the end.
-struct Store {
+pub(super) struct Store {
     folder: PathBuf,
 }
 
 impl Store {
-    fn new(parent: &Path) -> Self {
+    pub(super) fn new(parent: &Path) -> Self {
         Self {
             folder: parent.join("store"),
         }
@@ -85,14 +85,14 @@ impl Store {
         buildah
     }
 
-    fn build(&self) -> Command {
+    pub(super) fn build(&self) -> Command {
         let mut build = self.buildah();
         build.args(["bud", "--quiet", "--isolation", "chroot"]);
         build
     }
 
     /// Overwrites: an archive is not added to.
-    fn save(&self, image: &str, archive: &Path) -> Result<()> {
+    pub(super) fn save(&self, image: &str, archive: &Path) -> Result<()> {
         let _ = fs::remove_file(archive);
         let target = format!("docker-archive:{}:{image}", archive.display());
         succeed(self.buildah().args(["push", "--quiet", image, &target]))

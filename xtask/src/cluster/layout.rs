@@ -70,6 +70,13 @@ impl Layout {
         })
     }
 
+    /// The cluster whose administrator's kubeconfig this is, if it is one of these.
+    pub(crate) fn of_kubeconfig(context: &Context, kubeconfig: &Path) -> Option<Self> {
+        (0..CLUSTERS)
+            .filter_map(|index| Self::new(context, index).ok())
+            .find(|layout| layout.kubeconfig() == kubeconfig)
+    }
+
     /// Marks all that belongs to this cluster.
     pub(super) fn name(&self) -> String {
         format!("harmony-{}", self.index)

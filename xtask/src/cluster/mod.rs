@@ -4,6 +4,7 @@ mod certificates;
 mod components;
 mod control_plane;
 mod dns;
+mod harmony_image;
 mod images;
 mod layout;
 mod network;
@@ -81,6 +82,32 @@ pub(crate) fn up(context: &Context, layout: &Layout) -> Result<()> {
 /// Takes a cluster down, whatever of it is there.
 pub(crate) fn down(layout: &Layout) -> Result<()> {
     teardown::down(layout)
+}
+
+/// Builds Harmony's programs from the checkout as it is, in a cargo profile, and says where `harmony` is.
+pub(crate) fn build_harmony(context: &Context, profile: &str) -> Result<PathBuf> {
+    Ok(harmony_image::build_programs(context, profile)?.join("harmony"))
+}
+
+/// Does that and hands an image of them to every node, as `harmony:dev`.
+pub(crate) fn load_harmony(context: &Context, layout: &Layout, profile: &str) -> Result<PathBuf> {
+    if !is_up(layout) {
+        bail!(
+            "cluster {0} is not up: `cargo xtask cluster up --index {0}`",
+            layout.index
+        );
+    }
+    let programs = harmony_image::build_programs(context, profile)?;
+    images::load(layout, &[harmony_image::build(context, &programs)?])?;
+    // An operator that is installed goes on with what it was started from; one that is not has nothing to restart.
+    let mut restart = control_plane::kubectl(layout);
+    works(restart.args([
+        "--namespace=harmony-system",
+        "rollout",
+        "restart",
+        "deployment/harmony-operator",
+    ]));
+    Ok(programs.join("harmony"))
 }
 
 /// Whether everything that was started runs, and the API server is ready.

@@ -1,0 +1,79 @@
+//! Harmony's own image: the programs are built here, the image's last stage by its Dockerfile.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::images::Store;
+use crate::context::{Context, output, succeed};
+
+/// The name under which kubelet asks for `harmony:dev`.
+const NAME: &str = "docker.io/library/harmony:dev";
+
+/// The packages whose programs are in the image, and the programs.
+const PROGRAMS: [&str; 2] = ["harmony", "harmony-operator"];
+
+/// Linked statically: they run in images with another C library or none.
+const STATIC: &str = "-C target-feature=+crt-static";
+
+/// Builds the image of the programs in a folder: an archive.
+pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
+    let folder = context.cache.join("cluster-tools/harmony");
+    let stage = folder.join("stage");
+    let _ = fs::remove_dir_all(&stage);
+    let programs = stage.join("out");
+    fs::create_dir_all(&programs)?;
+    strip(context, built, &programs)?;
+    symlink("harmony", programs.join("kubectl-harmony"))?;
+
+    // The Dockerfile's context has nothing to offer to its last stage: an empty folder is quick to read.
+    let nothing = folder.join("context");
+    fs::create_dir_all(&nothing)?;
+    let archive = folder.join("harmony.tar");
+    let store = Store::new(&folder);
+    let mut build = store.build();
+    build.arg("--build-context").arg(format!("build={}", stage.display()));
+    build.arg("--file").arg(context.root.join("Dockerfile"));
+    succeed(build.args(["--tag", NAME]).arg(&nothing))?;
+    store.save(NAME, &archive)?;
+    fs::remove_dir_all(&stage)?;
+    Ok(archive)
+}
+
+/// Builds the programs in a cargo profile (`release`, `dev`), and says in which folder they are.
+pub(super) fn build_programs(context: &Context, profile: &str) -> Result<PathBuf> {
+    let machine = machine(context)?;
+    let mut build = context.cargo_locked("build");
+    // Naming the target keeps the flags away from what runs during the build.
+    build.args(["--target", &machine, "--profile", profile, "--bins"]);
+    build.env("RUSTFLAGS", STATIC);
+    for package in PROGRAMS {
+        build.args(["--package", package]);
+    }
+    succeed(&mut build)?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(context.target.join(&machine).join(folder))
+}
+
+/// What debuggers read is most of a program, and nodes copy all of it.
+fn strip(context: &Context, from: &Path, to: &Path) -> Result<()> {
+    for program in PROGRAMS {
+        let mut strip = context.command("strip");
+        strip
+            .arg("--strip-debug")
+            .arg("-o")
+            .arg(to.join(program))
+            .arg(from.join(program));
+        succeed(&mut strip)?;
+    }
+    Ok(())
+}
+
+/// The target that this machine's own programs are built for.
+fn machine(context: &Context) -> Result<String> {
+    let version = output(context.command("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
+}
