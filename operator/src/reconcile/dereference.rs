@@ -203,3 +203,83 @@ fn needed<'a>(sources: impl Iterator<Item = (&'a String, Option<bool>)>) -> impl
         .filter(|(_, optional)| *optional != Some(true))
         .map(|(name, _)| Reference::ConfigMap(name.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    const SPEC: &str = "
+apiVersion: harmony.dev/v1alpha1
+kind: HarmonyBatch
+metadata: {name: render}
+spec:
+  template:
+    spec:
+      initContainers:
+        - {name: init, image: i, envFrom: [{configMapRef: {name: a}}, {configMapRef: {name: spare, optional: true}}]}
+      containers:
+        - name: worker
+          image: i
+          env:
+            - {name: A, valueFrom: {configMapKeyRef: {name: b, key: k}}}
+            - {name: B, valueFrom: {secretKeyRef: {name: secret, key: k}}}
+      volumes:
+        - {name: a, configMap: {name: c}}
+        - {name: b, configMap: {name: spare, optional: true}}
+        - {name: c, projected: {sources: [{configMap: {name: d}}, {secret: {name: secret}}]}}
+        - {name: d, persistentVolumeClaim: {claimName: e}}
+        - {name: e, configMap: {name: c}}
+";
+
+    #[test]
+    fn whatever_a_pod_would_wait_for_is_looked_for_once() {
+        let batch: HarmonyBatch = serde_saphyr::from_str(SPEC).unwrap();
+        let found: Vec<_> = references(&batch).iter().map(ToString::to_string).collect();
+        let expected = [
+            "ConfigMap a",
+            "ConfigMap b",
+            "ConfigMap c",
+            "ConfigMap d",
+            "PersistentVolumeClaim e",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn tasks_are_text_wherever_a_config_map_holds_them() {
+        let config_map = ConfigMap {
+            data: Some([("lines".to_owned(), "a\nb\n".to_owned())].into()),
+            binary_data: Some(
+                [("more", b"c\n".to_vec()), ("noise", vec![0xff])]
+                    .map(|(key, bytes)| (key.to_owned(), ByteString(bytes)))
+                    .into(),
+            ),
+            ..ConfigMap::default()
+        };
+        let of =
+            |key| text(Some(config_map.clone()), "frames", key, "films".to_owned()).map_err(|error| error.to_string());
+        assert_eq!(of("lines"), Ok("a\nb\n".to_owned()));
+        assert_eq!(of("more"), Ok("c\n".to_owned()));
+        let field = "spec.tasks.configMapRef.key";
+        assert_eq!(
+            of("noise"),
+            Err(format!(
+                "{field}: the value of \"noise\" in the ConfigMap frames is not UTF-8; write one task per line as text"
+            ))
+        );
+        assert_eq!(
+            of("list"),
+            Err(format!(
+                "{field}: found no key \"list\" in the ConfigMap frames, which has [\"lines\", \"more\", \"noise\"]; add it, or name another"
+            ))
+        );
+        assert_eq!(
+            text(None, "frames", "list", "films".to_owned())
+                .unwrap_err()
+                .to_string(),
+            "spec.tasks.configMapRef.name: found no ConfigMap \"frames\" in the namespace films; create it, or name another"
+        );
+    }
+}

@@ -20,6 +20,9 @@ const REVISION: usize = 10;
 /// Bytes of a message: the API server takes 32,768 in a condition, and nobody reads more than this.
 const MAX_MESSAGE: usize = 4_096;
 
+/// Bytes of one argument that Linux gives to a program: 128 KiB less the zero byte at its end.
+const MAX_ARGUMENT: usize = 131_071;
+
 /// Why a batch cannot run as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
@@ -87,7 +90,7 @@ pub fn validate(batch: &HarmonyBatch, dereferenced: Dereferenced) -> Result<Batc
         (Ok(spec), Ok(Some(template))) => (spec, template),
         (spec, template) => return Err(Error::Spec(problems(spec, template))),
     };
-    let executor = json(&spec.executor.wire())?;
+    let executor = one_argument(json(&spec.executor.wire())?)?;
     let revision = revision(&json(&batch.spec.template)?, &executor, spec.slots_per_worker);
     Ok(Batch {
         owner: OwnerReference {
@@ -128,6 +131,18 @@ fn problems(
 ) -> Vec<String> {
     let findings = spec.err().into_iter().flatten().map(|finding| finding.to_string());
     findings.chain(template.err().into_iter().flatten()).collect()
+}
+
+/// A worker gets its executor as one argument.
+fn one_argument(executor: String) -> Result<String, Error> {
+    let bytes = executor.len();
+    if bytes <= MAX_ARGUMENT {
+        return Ok(executor);
+    }
+    Err(Error::Spec(vec![format!(
+        "spec.executor: found a command of {bytes} bytes as JSON, expected at most {MAX_ARGUMENT}, the longest argument of a \
+         program on Linux; put scripts into the image or a ConfigMap"
+    )]))
 }
 
 /// What depends on none of the operator's settings: a new version of it leaves running workers alone.

@@ -1,0 +1,93 @@
+//! Batches from short YAML, and the objects that become of them.
+
+#![allow(dead_code)] // each file of tests uses a part
+
+pub mod restricted;
+
+use harmony_api::spec::HarmonyBatch;
+use harmony_operator::reconcile::build::{Links, Settings, worker_pod};
+use harmony_operator::reconcile::dereference::Dereferenced;
+use harmony_operator::reconcile::validate::{Batch, Error, validate};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use serde_json::Value;
+
+/// The smallest spec there is.
+pub const SMALL: &str = "
+  completions: 10
+  template: {spec: {containers: [{name: worker, image: example/render:1, command: [/render, --index, $(INDEX)]}]}}
+";
+
+/// A spec with these containers that runs a filter.
+pub fn filter(containers: &str) -> String {
+    format!(
+        "
+  completions: 10
+  executor: {{process: {{command: [/filter]}}}}
+  template: {{spec: {{containers: {containers}}}}}
+"
+    )
+}
+
+/// A batch as an API server hands it out.
+pub fn resource(name: &str, spec: &str) -> HarmonyBatch {
+    let yaml = format!(
+        "
+apiVersion: harmony.dev/v1alpha1
+kind: HarmonyBatch
+metadata: {{name: {name}, namespace: films, uid: 6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b, generation: 3}}
+spec:{spec}"
+    );
+    serde_saphyr::from_str(&yaml).unwrap()
+}
+
+#[track_caller]
+pub fn batch(spec: &str) -> Batch {
+    validate(&resource("render", spec), Dereferenced::default()).unwrap()
+}
+
+/// The problems of a spec.
+#[track_caller]
+pub fn refused(spec: &str) -> Vec<String> {
+    match validate(&resource("render", spec), Dereferenced::default()) {
+        Err(Error::Spec(problems)) => problems,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn settings(links: Links) -> Settings {
+    Settings {
+        image: "harmony:dev".to_owned(),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        links,
+        operator_namespace: "harmony-system".to_owned(),
+    }
+}
+
+/// The pod of the third worker, which was replaced once.
+#[track_caller]
+pub fn worker(spec: &str) -> Pod {
+    worker_pod(&batch(spec), &settings(Links::InsecureTcp), 2, 1)
+}
+
+#[track_caller]
+pub fn worker_spec(spec: &str) -> PodSpec {
+    worker(spec).spec.unwrap()
+}
+
+#[track_caller]
+pub fn named<'a>(containers: &'a [Container], name: &str) -> &'a Container {
+    containers.iter().find(|container| container.name == name).unwrap()
+}
+
+/// Compares an object with what is written down of it, field by field.
+#[track_caller]
+pub fn assert_written(object: &impl serde::Serialize, expected: &str) {
+    let expected: Value = serde_saphyr::from_str(expected).unwrap();
+    let built = serde_json::to_value(object).unwrap();
+    assert_eq!(
+        built,
+        expected,
+        "built:\n{}",
+        serde_json::to_string_pretty(&built).unwrap()
+    );
+}
