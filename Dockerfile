@@ -17,10 +17,10 @@ RUN case "$TARGETARCH" in \
     echo "$machine" > /machine; \
     rustup target add "$machine-unknown-linux-gnu"; \
     if [ "$TARGETARCH" = "$(dpkg --print-architecture)" ]; then \
-      packages=(gcc g++ libc6-dev); \
+      packages=(ca-certificates gcc g++ libc6-dev); \
     else \
       gnu="${machine/_/-}-linux-gnu"; \
-      packages=("gcc-$gnu" "g++-$gnu" "libc6-dev-$TARGETARCH-cross"); \
+      packages=(ca-certificates "gcc-$gnu" "g++-$gnu" "libc6-dev-$TARGETARCH-cross"); \
     fi; \
     apt-get update; \
     apt-get install --yes --no-install-recommends "${packages[@]}"; \
@@ -34,9 +34,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     export "CARGO_TARGET_${variable^^}_LINKER=$machine-linux-gnu-gcc"; \
     export CARGO_TARGET_DIR=/build CARGO_BUILD_BUILD_DIR=/build RUSTFLAGS='--codegen=target-feature=+crt-static'; \
     cargo build --locked --profile dist --target "$target" --package harmony --package harmony-operator; \
-    mkdir /out; \
-    cp "/build/$target/dist/harmony" "/build/$target/dist/harmony-operator" /out/; \
-    ln --symbolic harmony /out/kubectl-harmony
+    mkdir --parents /out/bin /out/etc/ssl/certs; \
+    cp "/build/$target/dist/harmony" "/build/$target/dist/harmony-operator" /out/bin/; \
+    ln --symbolic harmony /out/bin/kubectl-harmony; \
+    cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 
 # What the image has besides nothing. A stage of its own, so that programs built elsewhere can take its place:
 #   --build-context build=DIR
@@ -49,7 +50,8 @@ LABEL org.opencontainers.image.title="Harmony" \
       org.opencontainers.image.description="Runs a batch of numbered tasks on warm workers" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION"
-COPY --from=build --chown=0:0 /out/ /bin/
+# With the authorities that sources of tasks behind https are trusted by.
+COPY --from=build --chown=0:0 /out/ /
 USER 65532:65532
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/bin/harmony"]

@@ -125,9 +125,15 @@ fn the_closure_gives_what_factor_gives() {
 fn built_closure() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_harmony")).parent().unwrap();
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build
-        .args(["build", "--package", "closure", "--target-dir"])
-        .arg(folder.parent().unwrap());
+    build.args(["build", "--package", "closure"]);
+    // A build for a named target has one folder more.
+    let mut target_dir = folder.parent().unwrap();
+    let machine = target_dir.file_name().unwrap().to_str().unwrap();
+    if machine.contains("-linux-") {
+        build.args(["--target", machine]);
+        target_dir = target_dir.parent().unwrap();
+    }
+    build.arg("--target-dir").arg(target_dir);
     if folder.ends_with("release") {
         build.arg("--release");
     }

@@ -9,6 +9,7 @@ mod e2e;
 mod gates;
 mod image;
 mod report;
+mod shipped;
 mod simulate;
 mod step;
 mod suite;

@@ -155,7 +155,7 @@ const SIMULATOR: Suite = Suite::new(&[
 ]);
 const FUZZ: Suite = Suite::new(&["--package=harmony-fuzz", "--lib", "--bins", "--tests"]);
 const FUZZ_LONG: Suite = Suite::new(&["--package=harmony-fuzz", "--profile=simulator", "--tests"]).long();
-const PROCESSES: Suite = Suite::new(&["--package=harmony", "--release", "--bins", "--tests"]);
+const PROCESSES: Suite = Suite::new(&["--package=harmony", "--release", "--bins", "--tests"]).as_shipped();
 
 fn format(context: &Context) -> Result<Outcome> {
     if !works(context.cargo("fmt").arg("--version")) {

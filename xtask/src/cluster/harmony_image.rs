@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::images::Store;
-use crate::context::{Context, output, succeed};
+use crate::context::{Context, succeed};
+use crate::shipped::as_shipped;
 
 /// The name under which kubelet asks for `harmony:dev`.
 const NAME: &str = "docker.io/library/harmony:dev";
@@ -15,18 +16,21 @@ const NAME: &str = "docker.io/library/harmony:dev";
 /// The packages whose programs are in the image, and the programs.
 const PROGRAMS: [&str; 2] = ["harmony", "harmony-operator"];
 
-/// Linked statically: they run in images with another C library or none.
-const STATIC: &str = "-C target-feature=+crt-static";
+/// The authorities that https is trusted by: the image has none of its own. Where Debian and its kin keep them.
+const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// Builds the image of the programs in a folder: an archive.
 pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
     let folder = context.cache.join("cluster-tools/harmony");
     let stage = folder.join("stage");
     let _ = fs::remove_dir_all(&stage);
-    let programs = stage.join("out");
+    let programs = stage.join("out/bin");
     fs::create_dir_all(&programs)?;
     strip(context, built, &programs)?;
     symlink("harmony", programs.join("kubectl-harmony"))?;
+    let authorities = stage.join("out").join(AUTHORITIES);
+    fs::create_dir_all(authorities.parent().context("no folder")?)?;
+    fs::copy(Path::new("/").join(AUTHORITIES), authorities).context("is ca-certificates installed?")?;
 
     // The Dockerfile's context has nothing to offer to its last stage: an empty folder is quick to read.
     let nothing = folder.join("context");
@@ -44,11 +48,9 @@ pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
 
 /// Builds the programs in a cargo profile (`release`, `dev`), and says in which folder they are.
 pub(super) fn build_programs(context: &Context, profile: &str) -> Result<PathBuf> {
-    let machine = machine(context)?;
     let mut build = context.cargo_locked("build");
-    // Naming the target keeps the flags away from what runs during the build.
-    build.args(["--target", &machine, "--profile", profile, "--bins"]);
-    build.env("RUSTFLAGS", STATIC);
+    let machine = as_shipped(context, &mut build)?;
+    build.args(["--profile", profile, "--bins"]);
     for package in PROGRAMS {
         build.args(["--package", package]);
     }
@@ -69,11 +71,4 @@ fn strip(context: &Context, from: &Path, to: &Path) -> Result<()> {
         succeed(&mut strip)?;
     }
     Ok(())
-}
-
-/// The target that this machine's own programs are built for.
-fn machine(context: &Context) -> Result<String> {
-    let version = output(context.command("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
