@@ -1,6 +1,6 @@
 //! The file for a plain `kubectl apply`: what it holds is what the code needs.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // helpers of tests fail by them
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Whatever valid template comes in: what the user set is still there, and who breaks no rule of Pod Security
 //! "restricted" passes it.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // helpers of tests fail by them
 
 mod support;
 

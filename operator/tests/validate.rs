@@ -1,6 +1,6 @@
 //! What is refused before anything is made, and with which words.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // helpers of tests fail by them
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Worker pods: short YAML of a batch in, whole pods out.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // helpers of tests fail by them
 
 mod support;
 

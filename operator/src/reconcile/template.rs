@@ -127,7 +127,7 @@ impl Template {
     fn mounts(&self) -> impl Iterator<Item = String> {
         let mounts = self.worker.volume_mounts.iter().flatten();
         let taken = [AGENT_DIR, certificates::DIR];
-        mounts.flat_map(move |mount| {
+        mounts.filter_map(move |mount| {
             let below = taken.into_iter().find(|dir| is_at_or_below(&mount.mount_path, dir))?;
             Some(format!(
                 "spec.template.spec.containers[{}].volumeMounts: found the path {:?}, but {below} is Harmony's own; choose another",

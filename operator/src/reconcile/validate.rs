@@ -153,12 +153,10 @@ fn revision(template: &str, executor: &str, slots: u32) -> String {
         // No JSON holds a zero byte.
         hash.update([0]);
     }
-    let digits = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
-    digits.chars().take(REVISION).collect()
+    // Two digits a byte.
+    let bytes = hash.finalize();
+    let kept = bytes.iter().take(REVISION / 2);
+    kept.fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Error> {

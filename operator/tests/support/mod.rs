@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each file of tests uses a part
 
-pub mod restricted;
+pub(crate) mod restricted;
 
 use harmony_api::spec::HarmonyBatch;
 use harmony_operator::reconcile::build::{Links, Settings, worker_pod};
@@ -12,13 +12,13 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::Value;
 
 /// The smallest spec there is.
-pub const SMALL: &str = "
+pub(crate) const SMALL: &str = "
   completions: 10
   template: {spec: {containers: [{name: worker, image: example/render:1, command: [/render, --index, $(INDEX)]}]}}
 ";
 
 /// A spec with these containers that runs a filter.
-pub fn filter(containers: &str) -> String {
+pub(crate) fn filter(containers: &str) -> String {
     format!(
         "
   completions: 10
@@ -29,7 +29,7 @@ pub fn filter(containers: &str) -> String {
 }
 
 /// A batch as an API server hands it out.
-pub fn resource(name: &str, spec: &str) -> HarmonyBatch {
+pub(crate) fn resource(name: &str, spec: &str) -> HarmonyBatch {
     let yaml = format!(
         "
 apiVersion: harmony.dev/v1alpha1
@@ -41,20 +41,20 @@ spec:{spec}"
 }
 
 #[track_caller]
-pub fn batch(spec: &str) -> Batch {
+pub(crate) fn batch(spec: &str) -> Batch {
     validate(&resource("render", spec), Dereferenced::default()).unwrap()
 }
 
 /// The problems of a spec.
 #[track_caller]
-pub fn refused(spec: &str) -> Vec<String> {
+pub(crate) fn refused(spec: &str) -> Vec<String> {
     match validate(&resource("render", spec), Dereferenced::default()) {
         Err(Error::Spec(problems)) => problems,
         other => panic!("{other:?}"),
     }
 }
 
-pub fn settings(links: Links) -> Settings {
+pub(crate) fn settings(links: Links) -> Settings {
     Settings {
         image: "harmony:dev".to_owned(),
         image_pull_policy: Some("IfNotPresent".to_owned()),
@@ -65,23 +65,23 @@ pub fn settings(links: Links) -> Settings {
 
 /// The pod of the third worker, which was replaced once.
 #[track_caller]
-pub fn worker(spec: &str) -> Pod {
+pub(crate) fn worker(spec: &str) -> Pod {
     worker_pod(&batch(spec), &settings(Links::InsecureTcp), 2, 1)
 }
 
 #[track_caller]
-pub fn worker_spec(spec: &str) -> PodSpec {
+pub(crate) fn worker_spec(spec: &str) -> PodSpec {
     worker(spec).spec.unwrap()
 }
 
 #[track_caller]
-pub fn named<'a>(containers: &'a [Container], name: &str) -> &'a Container {
+pub(crate) fn named<'a>(containers: &'a [Container], name: &str) -> &'a Container {
     containers.iter().find(|container| container.name == name).unwrap()
 }
 
 /// Compares an object with what is written down of it, field by field.
 #[track_caller]
-pub fn assert_written(object: &impl serde::Serialize, expected: &str) {
+pub(crate) fn assert_written(object: &impl serde::Serialize, expected: &str) {
     let expected: Value = serde_saphyr::from_str(expected).unwrap();
     let built = serde_json::to_value(object).unwrap();
     assert_eq!(

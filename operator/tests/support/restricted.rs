@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Capabilities, Container, PodSpec, SeccompProfile, Volume};
 
 /// What a pod does that the profile forbids.
-pub fn violations(pod: &PodSpec) -> Vec<String> {
+pub(crate) fn violations(pod: &PodSpec) -> Vec<String> {
     let mut violations = Vec::new();
     let mut forbid = |broken: bool, what: &str| {
         if broken {
