@@ -7,7 +7,7 @@
 //! use k8s_openapi::api::core::v1::Pod;
 //!
 //! harmony_e2e::scenario(async |test| {
-//!     test.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: lines}, data: {text: one}}").await?;
+//!     test.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: lines}\ndata: {text: one}").await?;
 //!     test.wait_for("pod a to run", Duration::from_secs(30), "a", |pod: &Pod| {
 //!         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
 //!         (phase == Some("Running")).then_some(()).ok_or_else(|| anyhow::anyhow!("phase {phase:?}"))

@@ -25,7 +25,11 @@ impl ApiRequests {
             .lines()
             .filter(|line| line.starts_with("apiserver_request_total{"));
         let value = |line: &str| line.rsplit_once(' ')?.1.parse::<f64>().ok();
-        counts.filter(carried).filter_map(value).sum()
+        // Not `sum`, whose nothing is minus zero.
+        counts
+            .filter(carried)
+            .filter_map(value)
+            .fold(0.0, |sum, value| sum + value)
     }
 
     /// The same, less what there was at an `earlier` moment.

@@ -55,7 +55,9 @@ async fn nodes(test: &Scenario) -> Result<Vec<String>> {
 
 async fn fetch(test: &Scenario, from: &str, address: &str) -> Result<String> {
     let url = format!("http://{address}/");
-    let said = test.exec(from, &["wget", "-q", "-T", "2", "-O", "-", &url]).await?;
+    let said = test
+        .exec(from, &["timeout", "5", "wget", "-q", "-O", "-", &url])
+        .await?;
     Ok(said.trim().to_owned())
 }
 
@@ -92,8 +94,12 @@ async fn pods_reach_each_other_across_nodes_by_address_service_and_name() -> Res
 #[tokio::test]
 async fn a_pod_that_is_not_restricted_is_refused() -> Result<()> {
     scenario(async |test| {
-        let pod =
-            "{apiVersion: v1, kind: Pod, metadata: {name: root}, spec: {containers: [{name: a, image: shell:dev}]}}";
+        let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: root}
+spec: {containers: [{name: a, image: shell:dev}]}
+";
         let error = test.apply(pod).await.unwrap_err().to_string();
         ensure!(error.contains("violates PodSecurity \"restricted"), "{error}");
         Ok(())
@@ -181,8 +187,14 @@ async fn the_api_servers_requests_are_counted() -> Result<()> {
 async fn an_images_user_is_kept() -> Result<()> {
     scenario(async |test| {
         test.apply(&format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{name: numeric}}, spec: {{securityContext: {{runAsNonRoot: true, \
-             seccompProfile: {{type: RuntimeDefault}}}}, containers: [{{name: a, {}, command: [sleep, '1000']}}]}}}}",
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: numeric}}
+spec:
+  securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
+  containers: [{{name: a, {}, command: [sleep, '1000']}}]
+",
             CONTAINER.replace("shell:dev", "numeric:dev")
         ))
         .await?;

