@@ -267,13 +267,7 @@ impl Hosting {
         };
         let driver = tokio::spawn(driver::run(config, opened.source, links, commands, host));
         self.watch(&mut views, &mut happenings).await;
-        let reason = match driver.await {
-            Ok(()) => "the ventilator left, or its links broke down".to_owned(),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => format!("the ventilator {}", panic_text(panic.as_ref())),
-                Err(error) => error.to_string(),
-            },
-        };
+        let reason = how_it_ended(driver).await;
         self.shown.end(VentilatorState::Failed { reason });
     }
 
@@ -346,6 +340,17 @@ fn config(name: &str, launch: Launch, completions: u64) -> Config {
     }
 }
 
+/// Why a ventilator ended that said no word of an end.
+async fn how_it_ended(driver: JoinHandle<()>) -> String {
+    match driver.await {
+        Ok(()) => "the ventilator left, or its links broke down".to_owned(),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => format!("the ventilator {}", panic_text(panic.as_ref())),
+            Err(error) => error.to_string(),
+        },
+    }
+}
+
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -382,5 +387,38 @@ impl Waker {
     async fn wake_last(&mut self) {
         self.wake();
         self.pass_on().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_tells_its_reason() {
+        let number = 7;
+        let reason = how_it_ended(tokio::spawn(async move { panic!("number {number} is in two places") })).await;
+        assert_eq!(reason, "the ventilator panicked: number 7 is in two places");
+        let reason = how_it_ended(tokio::spawn(async { panic!("plain") })).await;
+        assert_eq!(reason, "the ventilator panicked: plain");
+    }
+
+    #[tokio::test]
+    async fn one_wake_up_is_owed_while_the_channel_is_full() {
+        let key = |name: &str| BatchKey {
+            namespace: "default".into(),
+            name: name.into(),
+        };
+        let (wake, mut woken) = mpsc::channel(1);
+        wake.try_send(key("other")).unwrap();
+        let mut waker = Waker::new(key("batch"), wake);
+        waker.wake();
+        waker.wake();
+        let full = tokio::time::timeout(std::time::Duration::from_millis(1), waker.pass_on()).await;
+        assert!(full.is_err(), "there is no room");
+        assert_eq!(woken.recv().await, Some(key("other")));
+        waker.pass_on().await;
+        assert_eq!(woken.recv().await, Some(key("batch")));
+        assert!(woken.try_recv().is_err(), "one for both");
     }
 }
