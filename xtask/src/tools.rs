@@ -22,6 +22,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     // Images.
     ("buildah", "--version", "buildah"),
     ("busybox", "--help", "busybox-static"),
+    ("python3", "-cimport ensurepip", "python3-venv"), // hadolint comes by pip
 ];
 
 /// The cargo-deny that deny.toml is written for.
