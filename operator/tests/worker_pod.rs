@@ -278,7 +278,9 @@ fn a_revision_changes_with_what_pods_are_made_from_and_with_nothing_else() {
     for (before, after) in [("example/render:1", "example/render:2"), ("--index", "--number")] {
         assert_ne!(batch(&SMALL.replace(before, after)).revision, small, "{after}");
     }
-    assert_ne!(batch(&format!("{SMALL}  slotsPerWorker: 2\n")).revision, small);
+    for field in ["slotsPerWorker: 2", "activeDeadlineSecondsPerIndex: 9"] {
+        assert_ne!(batch(&format!("{SMALL}  {field}\n")).revision, small, "{field}");
+    }
     let filtered =
         |command: &str| batch(&format!("{SMALL}  executor: {{process: {{command: [{command}]}}}}\n")).revision;
     assert_ne!(filtered("a"), filtered("b"));

@@ -91,7 +91,7 @@ pub fn validate(batch: &HarmonyBatch, dereferenced: Dereferenced) -> Result<Batc
         (spec, template) => return Err(Error::Spec(problems(spec, template))),
     };
     let executor = one_argument(json(&spec.executor.wire())?)?;
-    let revision = revision(&json(&batch.spec.template)?, &executor, spec.slots_per_worker);
+    let revision = revision(&json(&batch.spec.template)?, &executor, &spec);
     Ok(Batch {
         owner: OwnerReference {
             // Deleting a batch never waits for its objects.
@@ -146,9 +146,12 @@ fn one_argument(executor: String) -> Result<String, Error> {
 }
 
 /// What depends on none of the operator's settings: a new version of it leaves running workers alone.
-fn revision(template: &str, executor: &str, slots: u32) -> String {
+fn revision(template: &str, executor: &str, spec: &ValidatedBatch) -> String {
+    let slots = spec.slots_per_worker.to_string();
+    // A worker keeps the deadline that it was started with.
+    let deadline = spec.active_deadline_per_index.map(|deadline| deadline.as_secs().to_string());
     let mut hash = Sha256::new();
-    for part in [template, executor, &slots.to_string()] {
+    for part in [template, executor, &slots, &deadline.unwrap_or_default()] {
         hash.update(part);
         // No JSON holds a zero byte.
         hash.update([0]);
