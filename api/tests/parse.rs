@@ -131,8 +131,7 @@ fn fields_for_kubernetes_are_taken_and_named() {
         "apiVersion: harmony.dev/v1alpha1\nkind: HarmonyBatch\n\
          metadata: {{name: b, namespace: team, labels: {{a: b}}, annotations: {{c: d}}}}\n\
          spec:\n  completions: 1\n{EXEC}  template: {{spec: {{containers: [{{name: worker, image: i}}]}}}}\n  \
-         collector: {{storage: {{size: 1Gi}}}}\n  successPolicy: {{rules: [{{succeededCount: 1}}]}}\n  \
-         suspend: false\n  ttlSecondsAfterFinished: 60\n  progressDeadlineSeconds: 60\n  managedBy: kueue\n  \
+         collector: {{storage: {{size: 1Gi}}}}\n  suspend: false\n  ttlSecondsAfterFinished: 60\n  progressDeadlineSeconds: 60\n  managedBy: kueue\n  \
          completionMode: Indexed\n"
     );
     assert_eq!(
@@ -143,7 +142,6 @@ fn fields_for_kubernetes_are_taken_and_named() {
             "metadata.annotations",
             "spec.template",
             "spec.collector",
-            "spec.successPolicy",
             "spec.suspend",
             "spec.ttlSecondsAfterFinished",
             "spec.progressDeadlineSeconds",

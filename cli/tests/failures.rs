@@ -202,3 +202,18 @@ fn a_command_that_always_fails_fails_its_tasks() {
     outcome.assert_complete(20);
     assert!(outcome.failed.iter().all(|failed| failed.exit_code == Some(1)));
 }
+
+#[test]
+fn a_batch_that_has_what_its_success_policy_asks_for_ends_as_a_success() {
+    let bench = Bench::with(&json!({
+        "completions": 6,
+        "parallelism": 2,
+        "successPolicy": {"rules": [{"succeededIndexes": "0-1"}]},
+        "executor": {"exec": {"command": ["sh", "-c", r#"[ "$HARMONY_TASK" -lt 2 ] || exec sleep 600"#]}},
+    }));
+    let said = ["2 succeeded, 0 failed, ended early (SuccessPolicy), 4 not settled"];
+    bench.run().expect(0).says(&said);
+    // The same again only shows how it ended.
+    bench.run().expect(0).says(&said);
+    bench.assert_nothing_left();
+}

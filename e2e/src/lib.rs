@@ -18,7 +18,9 @@
 //! # }
 //! ```
 
+mod batch;
 mod dump;
+mod forward;
 mod kubectl;
 mod metrics;
 mod operator;
@@ -26,6 +28,8 @@ mod scenario;
 mod volumes;
 mod wait;
 
+pub use batch::{Recorded, condition, program};
+pub use forward::fetch_forwarded;
 pub use kubectl::kubectl;
 pub use metrics::ApiRequests;
 pub use operator::{OPERATOR_NAMESPACE, ensure_installed};

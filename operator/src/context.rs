@@ -81,7 +81,7 @@ impl Context {
 
     /// A batch is gone: so is everything that was known of it.
     pub(crate) fn forget(&self, uid: BatchUid) {
-        self.ventilators.stop(uid);
+        self.ventilators.forget(uid);
         self.memories().remove(&uid);
     }
 

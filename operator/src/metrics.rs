@@ -45,7 +45,7 @@ pub(crate) struct Snapshot {
     batches: Vec<Batch>,
 }
 
-/// One batch that has a ventilator here.
+/// One batch that has a ventilator here, or had one.
 #[derive(Serialize)]
 struct Batch {
     namespace: String,
@@ -53,6 +53,8 @@ struct Batch {
     ventilator: Option<Machine>,
     #[serde(skip)]
     state: Option<VentilatorState>,
+    #[serde(skip)]
+    stopped_at: Option<Progress>,
 }
 
 impl Snapshot {
@@ -65,6 +67,16 @@ impl Snapshot {
                 name,
                 ventilator: ventilators.snapshot(uid).await,
                 state: ventilators.state(uid),
+                stopped_at: None,
+            });
+        }
+        for (BatchKey { namespace, name }, progress) in ventilators.stopped_at() {
+            batches.push(Batch {
+                namespace,
+                name,
+                ventilator: None,
+                state: None,
+                stopped_at: Some(progress),
             });
         }
         Self {
@@ -91,6 +103,9 @@ impl harmony_admin::Snapshot for Snapshot {
                 }
                 Some(VentilatorState::Done { progress, .. }) => observe_progress(metrics, labels, progress),
                 _ => {}
+            }
+            if let Some(progress) = &batch.stopped_at {
+                observe_progress(metrics, labels, progress);
             }
         }
     }

@@ -3,3 +3,6 @@
 pub mod driver;
 pub mod rate;
 pub mod source;
+mod success;
+
+pub use success::success_policy;

@@ -77,8 +77,8 @@ fn on_given<T>(
         cluster::load_harmony(context, &layout, profile)?
     } else {
         println!(
-            "{}: this cluster's nodes must have the images harmony:dev (of Dockerfile), shell:dev, named:dev and \
-             numeric:dev (of e2e/images/Dockerfile), and volumes of the classes local and shared",
+            "{}: this cluster's nodes must have the images harmony:dev (of Dockerfile), shell:dev, named:dev, \
+             numeric:dev, bare:dev and closure:dev (of e2e/images/Dockerfile), and volumes of the classes local and shared",
             kubeconfig.display()
         );
         cluster::build_harmony(context, profile)?

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use harmony_api::{Tasks, parse};
+use harmony_api::{Tasks, parse, parse_for_cluster};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples")
@@ -16,6 +16,9 @@ fn every_example_is_a_valid_batch_named_after_its_folder() {
     let mut count = 0;
     for entry in fs::read_dir(examples()).unwrap() {
         let folder = entry.unwrap().path();
+        if folder.ends_with("kubernetes") {
+            continue;
+        }
         let file = folder.join("batch.yaml");
         let batch = parse(&fs::read_to_string(&file).unwrap(), &file.to_string_lossy())
             .unwrap_or_else(|error| panic!("{error}"));
@@ -25,6 +28,24 @@ fn every_example_is_a_valid_batch_named_after_its_folder() {
             "{file:?}: {:?} has no effect on one machine",
             batch.ignored
         );
+        count += 1;
+    }
+    assert!(count >= 3, "{count} examples");
+}
+
+#[test]
+fn every_example_for_clusters_is_valid_there_and_named_after_its_file() {
+    let mut count = 0;
+    for entry in fs::read_dir(examples().join("kubernetes")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        // What the batch reads may stand before it.
+        let batch = text.split("\n---\n").last().unwrap();
+        let batch = parse_for_cluster(batch, &file.to_string_lossy()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(batch["metadata"]["name"].as_str(), file.file_stem().unwrap().to_str());
         count += 1;
     }
     assert!(count >= 3, "{count} examples");

@@ -133,7 +133,7 @@ pub struct HarmonyBatchSpec {
     #[schemars(range(min = 0, max = MAX_COMPLETIONS))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_indexes: Option<u64>,
-    /// When the batch counts as complete before all tasks are. Only on Kubernetes.
+    /// When the batch counts as complete before all tasks are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success_policy: Option<SuccessPolicySpec>,
     /// The batch ends early after this time, in seconds. The clock stops while it is suspended.

@@ -173,7 +173,6 @@ fn ignored(batch: &HarmonyBatch) -> Vec<String> {
         ("metadata.annotations", metadata.annotations.is_some()),
         ("spec.template", spec.template.is_some()),
         ("spec.collector", spec.collector.is_some()),
-        ("spec.successPolicy", spec.success_policy.is_some()),
         ("spec.suspend", spec.suspend.is_some()),
         (
             "spec.ttlSecondsAfterFinished",

@@ -150,7 +150,11 @@ async fn follow(args: &SubmitArgs, cluster: &Cluster, name: &str, on: &str) -> R
         return Ok(Exit::Cancelled);
     };
     if !args.quiet || exit != Exit::Succeeded {
-        let command = if exit == Exit::Succeeded { "results" } else { "failed" };
+        let command = match exit {
+            Exit::Succeeded => "results",
+            Exit::Failed => "failed",
+            _ => "status",
+        };
         tell(&format!("{name}: {message}: harmony {command} {on}"));
     }
     Ok(exit)

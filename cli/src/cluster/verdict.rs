@@ -28,13 +28,14 @@ pub(crate) fn verdict(batch: &HarmonyBatch) -> Option<Verdict> {
     let settled = format!("{} succeeded, {} failed", counts.succeeded, counts.failed);
     let early = |reason: &str| format!("{settled}, ended early ({reason}), {left} not settled");
     if let Some(condition) = holding(status, COMPLETE) {
-        let message = if condition.reason == reason::SUCCESS_POLICY {
-            early(reason::SUCCESS_POLICY)
+        // What the policy asks for has succeeded, whatever became of the rest.
+        let (exit, message) = if condition.reason == reason::SUCCESS_POLICY {
+            (Exit::Succeeded, early(reason::SUCCESS_POLICY))
+        } else if counts.failed == 0 {
+            (Exit::Succeeded, settled)
         } else {
-            settled.clone()
+            (Exit::Failed, settled)
         };
-        let all = counts.failed == 0 && condition.reason != reason::SUCCESS_POLICY;
-        let exit = if all { Exit::Succeeded } else { Exit::Failed };
         return Some(Verdict { exit, message });
     }
     if let Some(condition) = holding(status, FAILED) {
@@ -54,7 +55,9 @@ pub(crate) fn verdict(batch: &HarmonyBatch) -> Option<Verdict> {
     let invalid = status
         .conditions
         .iter()
-        .find(|condition| condition.reason == reason::INVALID_SPEC)?;
+        .filter(|condition| condition.reason == reason::INVALID_SPEC);
+    // Others begin with what does not hold because of it.
+    let invalid = invalid.max_by_key(|condition| condition.type_ == PROGRESSING)?;
     let current = batch.metadata.generation.is_none() || status.observed_generation >= batch.metadata.generation;
     current.then(|| Verdict {
         exit: Exit::BadInput,
@@ -154,7 +157,7 @@ mod tests {
                 tasks(6, 0),
                 COMPLETE,
                 reason::SUCCESS_POLICY,
-                Exit::Failed,
+                Exit::Succeeded,
                 "ended early (SuccessPolicy), 4 not settled",
             ),
             (
@@ -227,6 +230,22 @@ mod tests {
         let mut batch = batch(&tasks(0, 0), &[("Ready", "False", reason::INVALID_SPEC, "why")]);
         batch.metadata.generation = Some(2);
         assert_eq!(verdict(&batch), None);
+    }
+
+    #[test]
+    fn a_refusal_is_told_without_what_follows_from_it() {
+        let conditions = [
+            (
+                WORKERS_READY,
+                "False",
+                reason::INVALID_SPEC,
+                "0 of 1 workers are ready; why",
+            ),
+            (PROGRESSING, "False", reason::INVALID_SPEC, "why"),
+            ("Ready", "False", reason::INVALID_SPEC, ""),
+        ];
+        let verdict = verdict(&batch(&tasks(0, 0), &conditions)).unwrap();
+        assert_eq!(verdict.message, "the operator refuses it: why");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use harmony_api::{ValidatedBatch, parse};
 use harmony_collector::export::{self, ExportError, Exported};
 use harmony_protocol::ids::BatchUid;
+use harmony_protocol::ventilator::SUCCESS_POLICY;
 use harmony_protocol::wire::{Done, Ending};
 use harmony_ventilator::source::{self, Opened, SourceConfig, SourceError};
 
@@ -206,14 +207,16 @@ fn conclude(args: &RunArgs, plan: &Plan, log: &OpenedLog) -> Result<Exit, Failur
         return Ok(Exit::Cancelled);
     };
     let left = plan.completions - exported.succeeded - exported.failed;
-    let ending = log.state.ended();
-    let early = match ending {
+    let cancelled = match log.state.ended() {
         Some(Done {
             ending: Ending::Cancelled(reason),
             ..
-        }) => format!(", ended early ({reason}), {left} not settled"),
-        _ => String::new(),
+        }) => Some(reason.as_str()),
+        _ => None,
     };
+    let early = cancelled.map_or_else(String::new, |reason| {
+        format!(", ended early ({reason}), {left} not settled")
+    });
     if !args.quiet {
         let Exported { succeeded, failed } = exported;
         // Where to look next.
@@ -225,7 +228,9 @@ fn conclude(args: &RunArgs, plan: &Plan, log: &OpenedLog) -> Result<Exit, Failur
             shown.display()
         ));
     }
-    Ok(if exported.failed == 0 && early.is_empty() {
+    // What a success policy asks for has succeeded, whatever became of the rest.
+    let all = exported.failed == 0 && cancelled.is_none();
+    Ok(if all || cancelled == Some(SUCCESS_POLICY) {
         Exit::Succeeded
     } else {
         Exit::Failed

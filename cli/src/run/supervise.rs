@@ -10,6 +10,7 @@ use harmony_protocol::wire::{Health, Policy, Role, Work};
 use harmony_transport::{Transport, sleep_until};
 use harmony_ventilator::driver::{self, Command, Host};
 use harmony_ventilator::source::TaskSource;
+use harmony_ventilator::success_policy;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
@@ -148,7 +149,7 @@ fn config(plan: &Plan, parts: &Parts) -> Config {
         },
         max_failed: batch.max_failed_indexes,
         deadline: plan.time_left(),
-        success: None,
+        success: success_policy(&batch.success_policy),
     }
 }
 

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use harmony_api::status::HarmonyBatchStatus;
-use harmony_protocol::set::NumberSet;
-use harmony_protocol::ventilator::{SuccessPolicy, SuccessRule};
 use harmony_protocol::wire::{Policy, Work};
 use harmony_ventilator::source::{Digest, SourceConfig};
+use harmony_ventilator::success_policy;
 
 use super::validate::Batch;
 use crate::ventilators::{BatchKey, Launch};
@@ -33,7 +32,7 @@ pub(crate) fn launch(batch: &Batch, status: &HarmonyBatchStatus, source: &Source
         work: work(batch),
         max_failed: spec.max_failed_indexes,
         deadline: None,
-        success: success(batch),
+        success: success_policy(&batch.spec.success_policy),
     }
 }
 
@@ -46,21 +45,6 @@ pub(crate) fn work(batch: &Batch) -> Work {
         max_bytes_per_task: batch.spec.max_bytes_per_task,
         deadline_millis: batch.spec.active_deadline_per_index.map(millis),
     }
-}
-
-fn success(batch: &Batch) -> Option<SuccessPolicy> {
-    let rules = batch.spec.success_policy.iter().map(|rule| {
-        let mut indexes = NumberSet::new();
-        for run in &rule.indexes {
-            indexes.insert_span(*run.start(), *run.end());
-        }
-        SuccessRule {
-            indexes: (!rule.indexes.is_empty()).then_some(indexes),
-            count: Some(rule.count),
-        }
-    });
-    let rules: Vec<_> = rules.collect();
-    (!rules.is_empty()).then_some(SuccessPolicy { rules })
 }
 
 /// A digest as status has it.

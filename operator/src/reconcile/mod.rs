@@ -203,8 +203,14 @@ impl<'a> Pass<'a> {
         match error {
             // All of it is about to be gone.
             apply::Error::NamespaceEnds => self.again_in(LOOK_EVERY),
+            error if self.is_of_collector(&error) => self.hinder(Trouble::of_refused_collector(&error)),
             error => self.hinder(error.into()),
         }
+    }
+
+    fn is_of_collector(&self, error: &apply::Error) -> bool {
+        let collector = self.names.as_ref().map(Names::collector);
+        matches!(error, apply::Error::Refused { kind, name, .. } if kind == "Pod" && Some(name) == collector.as_ref())
     }
 
     /// Dereference and validate: done once for each generation of the spec, and for each attempt to start.

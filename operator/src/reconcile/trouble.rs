@@ -103,10 +103,26 @@ impl Trouble {
             _ => reason::POD_NOT_CONFIGURED,
         };
         let said = if waiting.message.is_empty() { "" } else { ": " };
+        let way_out = way_out(&waiting.message);
         Self::new(
             reason,
-            format!("{who} waits: {}{said}{}", waiting.reason, waiting.message),
+            format!("{who} waits: {}{said}{}{way_out}", waiting.reason, waiting.message),
         )
+    }
+
+    /// What the API server has against the collector's pod. A person who wrote no such pod is told what sizes it.
+    pub(crate) fn of_refused_collector(error: &apply::Error) -> Self {
+        let way_out = "spec.collector.resources says what the collector asks for";
+        Self::new(reason::PODS_REFUSED, format!("{error}; {way_out}"))
+    }
+}
+
+/// What to set, where Kubernetes does not say it.
+fn way_out(message: &str) -> &'static str {
+    if message.contains("runAsNonRoot") {
+        "; set spec.template.spec.securityContext.runAsUser to the number of the image's user, other than 0"
+    } else {
+        ""
     }
 }
 
@@ -125,5 +141,42 @@ impl From<validate::Error> for Trouble {
 impl From<apply::Error> for Trouble {
     fn from(error: apply::Error) -> Self {
         Self::new(reason::PODS_REFUSED, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_that_may_be_root_is_told_what_to_set() {
+        let waiting = |message: &str| Waiting {
+            reason: "CreateContainerConfigError".to_owned(),
+            message: message.to_owned(),
+        };
+        let kubelet =
+            "container has runAsNonRoot and image has non-numeric user (worker), cannot verify user is non-root";
+        let trouble = Trouble::of_waiting("pod a", &waiting(kubelet));
+        assert_eq!(trouble.reason, reason::POD_NOT_CONFIGURED);
+        assert!(
+            trouble.message.contains("spec.template.spec.securityContext.runAsUser"),
+            "{trouble:?}"
+        );
+        let other = Trouble::of_waiting("pod a", &waiting("configmap \"lines\" not found"));
+        assert!(other.message.ends_with("not found"), "{other:?}");
+    }
+
+    #[test]
+    fn a_refused_collector_names_what_sizes_it() {
+        let refused = apply::Error::Refused {
+            kind: "Pod".to_owned(),
+            name: "c".to_owned(),
+            message: "exceeded quota".to_owned(),
+        };
+        let message = Trouble::of_refused_collector(&refused).message;
+        assert!(
+            message.ends_with("exceeded quota; spec.collector.resources says what the collector asks for"),
+            "{message}"
+        );
     }
 }

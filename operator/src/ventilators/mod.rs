@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use harmony_api::Tasks;
 use harmony_protocol::ids::{BatchUid, Epoch};
-use harmony_protocol::ventilator::{Event, Snapshot, SuccessPolicy};
+use harmony_protocol::ventilator::{Event, Progress, Snapshot, SuccessPolicy};
 use harmony_protocol::wire::{Policy, Work};
 use harmony_ventilator::driver::Command;
 use harmony_ventilator::source::{Digest, SourceConfig};
@@ -87,19 +87,26 @@ pub struct Ventilators(Arc<Shared>);
 struct Shared {
     settings: Settings,
     hosted: Mutex<BTreeMap<BatchUid, Hosted>>,
+    /// How far those were that were stopped, until their batches are forgotten: a scraper comes when it comes, and a
+    /// batch may be over before.
+    stopped: Mutex<BTreeMap<BatchUid, (BatchKey, Progress)>>,
 }
 
 impl Ventilators {
     /// None yet.
     pub fn new(settings: Settings) -> Self {
-        let hosted = Mutex::default();
-        Self(Arc::new(Shared { settings, hosted }))
+        Self(Arc::new(Shared {
+            settings,
+            hosted: Mutex::default(),
+            stopped: Mutex::default(),
+        }))
     }
 
     /// Starts the ventilator of a batch; nothing happens if it has one. Must be called on a tokio runtime.
     pub fn start(&self, launch: Launch) {
         let mut hosted = self.hosted();
         let uid = launch.uid;
+        self.stopped().remove(&uid);
         hosted
             .entry(uid)
             .or_insert_with(|| Hosted::start(&self.0.settings, launch));
@@ -175,17 +182,32 @@ impl Ventilators {
         receiver.await.ok()
     }
 
-    /// Lets the ventilator of a batch leave, and forgets it and what it wrote down. The batch stays as it is at its collector:
+    /// Lets the ventilator of a batch leave, and forgets what it wrote down. The batch stays as it is at its collector:
     /// another ventilator may go on.
     pub fn stop(&self, uid: BatchUid) {
-        if let Some(hosted) = self.hosted().remove(&uid) {
-            hosted.leave();
+        let mut hosted = self.hosted();
+        let Some(leaving) = hosted.remove(&uid) else { return };
+        if let Some(progress) = leaving.state().into_progress() {
+            self.stopped().insert(uid, (leaving.key().clone(), progress));
         }
+        leaving.leave();
+    }
+
+    /// The same, and forgets how far the batch was: it is gone.
+    pub fn forget(&self, uid: BatchUid) {
+        self.stop(uid);
+        self.stopped().remove(&uid);
+    }
+
+    /// How far the batches were whose ventilators were stopped.
+    pub fn stopped_at(&self) -> Vec<(BatchKey, Progress)> {
+        self.stopped().values().cloned().collect()
     }
 
     /// Lets all leave, and waits until they have, for [`STOP_WITHIN`] at most.
     pub async fn stop_all(&self) {
         let all = std::mem::take(&mut *self.hosted());
+        self.stopped().clear();
         let leaving: Vec<_> = all.into_values().map(Hosted::leave).collect();
         let all_left = async {
             for ended in leaving {
@@ -220,5 +242,9 @@ impl Ventilators {
     fn hosted(&self) -> MutexGuard<'_, BTreeMap<BatchUid, Hosted>> {
         // Each change is made whole by one statement, so a panic elsewhere leaves nothing half done.
         self.0.hosted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, BTreeMap<BatchUid, (BatchKey, Progress)>> {
+        self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

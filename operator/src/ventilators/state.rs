@@ -59,6 +59,19 @@ pub struct Running {
 }
 
 impl VentilatorState {
+    /// How far the batch is, of a ventilator that leaves: what was in flight is not any more.
+    pub(super) fn into_progress(self) -> Option<Progress> {
+        let progress = match self {
+            Self::Running(running) => running.progress,
+            Self::Done { progress, .. } => progress,
+            _ => return None,
+        };
+        Some(Progress {
+            in_flight: 0,
+            ..*progress
+        })
+    }
+
     /// Whether nothing will happen any more.
     pub fn is_over(&self) -> bool {
         !matches!(self, Self::Opening | Self::Running(_))

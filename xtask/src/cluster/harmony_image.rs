@@ -16,6 +16,10 @@ const NAME: &str = "docker.io/library/harmony:dev";
 /// The packages whose programs are in the image, and the programs.
 const PROGRAMS: [&str; 2] = ["harmony", "harmony-operator"];
 
+/// The example of a worker of one's own: package, program, target of `e2e/images/Dockerfile`, and its image's name.
+const CLOSURE: &str = "closure";
+const CLOSURE_IMAGE: &str = "docker.io/library/closure:dev";
+
 /// The authorities that https is trusted by: the image has none of its own. Where Debian and its kin keep them.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
@@ -26,7 +30,9 @@ pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&stage);
     let programs = stage.join("out/bin");
     fs::create_dir_all(&programs)?;
-    strip(context, built, &programs)?;
+    for program in PROGRAMS {
+        strip(context, program, built, &programs)?;
+    }
     symlink("harmony", programs.join("kubectl-harmony"))?;
     let authorities = stage.join("out").join(AUTHORITIES);
     fs::create_dir_all(authorities.parent().context("no folder")?)?;
@@ -48,12 +54,28 @@ pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// Builds the image of the example that runs a closure: an archive.
+pub(super) fn build_closure(context: &Context, built: &Path) -> Result<PathBuf> {
+    let folder = context.cache.join("cluster-tools").join(CLOSURE);
+    let programs = folder.join("context");
+    fs::create_dir_all(&programs)?;
+    strip(context, CLOSURE, built, &programs)?;
+    let archive = folder.join("closure.tar");
+    let store = Store::new(&folder);
+    let mut build = store.build();
+    build.args(["--target", CLOSURE, "--tag", CLOSURE_IMAGE]);
+    build.arg("--file").arg(context.root.join("e2e/images/Dockerfile"));
+    succeed(build.arg(&programs))?;
+    store.save(CLOSURE_IMAGE, &archive)?;
+    Ok(archive)
+}
+
 /// Builds the programs in a cargo profile (`release`, `dev`), and says in which folder they are.
 pub(super) fn build_programs(context: &Context, profile: &str) -> Result<PathBuf> {
     let mut build = context.cargo_locked("build");
     let machine = as_shipped(context, &mut build)?;
     build.args(["--profile", profile, "--bins"]);
-    for package in PROGRAMS {
+    for package in PROGRAMS.into_iter().chain([CLOSURE]) {
         build.args(["--package", package]);
     }
     succeed(&mut build)?;
@@ -62,15 +84,9 @@ pub(super) fn build_programs(context: &Context, profile: &str) -> Result<PathBuf
 }
 
 /// What debuggers read is most of a program, and nodes copy all of it.
-fn strip(context: &Context, from: &Path, to: &Path) -> Result<()> {
-    for program in PROGRAMS {
-        let mut strip = context.command("strip");
-        strip
-            .arg("--strip-debug")
-            .arg("-o")
-            .arg(to.join(program))
-            .arg(from.join(program));
-        succeed(&mut strip)?;
-    }
-    Ok(())
+fn strip(context: &Context, program: &str, from: &Path, to: &Path) -> Result<()> {
+    let mut strip = context.command("strip");
+    strip.arg("--strip-debug");
+    strip.arg("-o").arg(to.join(program)).arg(from.join(program));
+    succeed(&mut strip)
 }

@@ -10,11 +10,12 @@ use super::layout::Layout;
 use crate::context::{Context, succeed};
 
 /// Images that tests run: a target of `e2e/images/Dockerfile` and the name under which kubelet asks for it.
-const SMALL: [(&str, &str); 4] = [
+const SMALL: [(&str, &str); 5] = [
     ("pause", "localhost/pause:1"),
     ("shell", "docker.io/library/shell:dev"),
     ("named", "docker.io/library/named:dev"),
     ("numeric", "docker.io/library/numeric:dev"),
+    ("bare", "docker.io/library/bare:dev"),
 ];
 
 /// The static shell that the small images are made of, from Debian's busybox-static.

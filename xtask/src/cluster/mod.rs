@@ -98,7 +98,11 @@ pub(crate) fn load_harmony(context: &Context, layout: &Layout, profile: &str) ->
         );
     }
     let programs = harmony_image::build_programs(context, profile)?;
-    images::load(layout, &[harmony_image::build(context, &programs)?])?;
+    let images = [
+        harmony_image::build(context, &programs)?,
+        harmony_image::build_closure(context, &programs)?,
+    ];
+    images::load(layout, &images)?;
     // An operator that is installed goes on with what it was started from; one that is not has nothing to restart.
     let mut restart = control_plane::kubectl(layout);
     works(restart.args([
