@@ -65,6 +65,7 @@ impl Stage {
             max_failed: None,
             deadline: None,
             success: None,
+            workers_are_mended: false,
         };
         change(&mut config);
         let now = Instant::now();
@@ -753,4 +754,26 @@ fn progress_tells_ranges_and_the_first_failures() {
     let numbers: Vec<u64> = progress.failures.iter().map(|failure| failure.number).collect();
     assert_eq!(numbers, (50..70).collect::<Vec<_>>());
     assert_eq!(progress.recorded_at, Some(stage.now));
+}
+
+/// In a cluster a pod is replaced when its template is mended; until then the batch waits.
+#[test]
+fn a_worker_that_cannot_run_the_executor_does_not_end_a_batch_whose_workers_are_mended() {
+    let mut stage = Stage::new(|config| config.workers_are_mended = true);
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    stage.collector_answers(&collector_state());
+    stage.step();
+    stage.worker_answers(&refused(RefusedCode::Executor, 1));
+    stage.wait(END_AGAIN);
+    stage.machine.handle_worker_drain(stage.now, "worker");
+    let views: Vec<_> = stage.machine.workers().collect();
+    assert!(views[0].is_idle() && views[0].draining, "its pod can go: {views:?}");
+    stage.incarnation += 1;
+    stage.machine.handle_worker(stage.now, "mended", "mended");
+    stage.greet();
+    stage.worker_answers(&worker_state());
+    let said = stage.step();
+    stage.worker_answers(&credit(&said));
+    assert_eq!(tasks(&stage.step()), 1);
 }

@@ -66,6 +66,7 @@ impl VentilatorHost {
             max_failed: tasks.max_failed,
             deadline: None,
             success: None,
+            workers_are_mended: false,
         };
         Self {
             machine: Ventilator::new(config),

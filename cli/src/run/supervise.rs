@@ -150,6 +150,7 @@ fn config(plan: &Plan, parts: &Parts) -> Config {
         max_failed: batch.max_failed_indexes,
         deadline: plan.time_left(),
         success: success_policy(&batch.success_policy),
+        workers_are_mended: false,
     }
 }
 

@@ -169,6 +169,7 @@ impl Pods {
             max_failed: None,
             deadline: None,
             success: None,
+            workers_are_mended: false,
         };
         let worker = Order::Worker {
             name: "w".to_owned(),

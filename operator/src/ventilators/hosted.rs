@@ -337,6 +337,8 @@ fn config(name: &str, launch: Launch, completions: u64) -> Config {
         max_failed: launch.max_failed,
         deadline: launch.deadline,
         success: launch.success,
+        // The reconciler says what is wrong with its pods, and replaces them.
+        workers_are_mended: true,
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Config {
     pub deadline: Option<Duration>,
     /// The batch is ended early, with the reason [`SUCCESS_POLICY`], once enough has succeeded.
     pub success: Option<SuccessPolicy>,
+    /// Somebody puts others in the place of workers that are broken: one that cannot run the executor does not end the batch.
+    pub workers_are_mended: bool,
 }
 
 /// The reason with which a batch ends early that has met its success policy.

@@ -272,11 +272,12 @@ impl Ventilator {
         }
     }
 
-    /// An executor that cannot run ends the batch, unless others have shown that it can.
+    /// An executor that cannot run ends the batch, unless others have shown that it can, or somebody mends it. The worker
+    /// is not asked again: it stays linked and holds nothing, until another one takes its place.
     pub(super) fn executor_refused(&mut self, name: String, reason: String) {
         let recorded = self.counts.succeeded + self.counts.failed + self.counts.charged > 0;
         let others = self.fleet.members.values().any(|member| member.stage != Stage::Closed);
-        if recorded && others {
+        if self.config.workers_are_mended || recorded && others {
             self.events.push_back(Event::WorkerRefused { name, reason });
         } else {
             self.fail(reason);

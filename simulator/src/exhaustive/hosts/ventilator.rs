@@ -48,6 +48,7 @@ impl VentilatorHost {
             max_failed: None,
             deadline: None,
             success: None,
+            workers_are_mended: false,
         };
         Self {
             machine: Ventilator::new(config),
