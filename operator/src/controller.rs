@@ -1,16 +1,18 @@
 //! The watches, and what they wake.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::{FutureExt as _, StreamExt as _};
 use harmony_api::conventions::BATCH_UID_LABEL;
 use harmony_api::spec::HarmonyBatch;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use tokio::sync::mpsc;
 
@@ -54,7 +56,16 @@ pub(crate) async fn run(
         .graceful_shutdown_on(stop);
     let batches = controller.store();
     let sweeping = tokio::spawn(sweep(Arc::clone(&context), batches));
-    let passes = controller.run(guarded, error_policy, Arc::clone(&context));
+    // Pods first: a pass over a batch of which no pod is known yet would make them all again.
+    let pods_known = known(context.pods.clone());
+    let pass = move |batch, context| {
+        let pods_known = pods_known.clone();
+        async move {
+            pods_known.await;
+            reconcile(batch, context).await
+        }
+    };
+    let passes = controller.run(pass, error_policy, Arc::clone(&context));
     passes
         .for_each(|pass| async {
             match pass {
@@ -71,11 +82,17 @@ pub(crate) async fn run(
     sweeping.abort();
 }
 
-/// Pods first: a pass over a batch of which no pod is known yet would make them all again.
-async fn guarded(batch: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    // The writer lives as long as the controller.
-    let _ = context.pods.wait_until_ready().await;
-    reconcile(batch, context).await
+/// Ends once a store has seen all that is there. A store itself wakes only the last of those who wait for it.
+fn known<K>(store: Store<K>) -> Shared<BoxFuture<'static, ()>>
+where
+    K: Lookup + Clone + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
+    let known = async move {
+        // The writer lives as long as the controller.
+        let _ = store.wait_until_ready().await;
+    };
+    known.boxed().shared()
 }
 
 fn error_policy(_: Arc<Guarded>, error: &Error, _: Arc<Context>) -> Action {
@@ -85,11 +102,9 @@ fn error_policy(_: Arc<Guarded>, error: &Error, _: Arc<Context>) -> Action {
     }
 }
 
-/// Lets the ventilators of batches leave that were deleted.
+/// Lets the ventilators of batches leave that were deleted. Before the store is complete there is no pass, so none has one;
+/// and waiting for the store would keep the controller from being told.
 async fn sweep(context: Arc<Context>, batches: Store<Guarded>) {
-    if batches.wait_until_ready().await.is_err() {
-        return;
-    }
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
         every.tick().await;
@@ -99,5 +114,29 @@ async fn sweep(context: Arc<Context>, batches: Store<Guarded>) {
             .filter_map(|batch| batch.0.as_ref().ok().and_then(uid))
             .collect();
         context.forget_others(|uid| there.contains(&uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_who_waits_for_the_pods_is_woken() {
+        let (store, mut writer) = pod_store();
+        let known = known(store);
+        let waiting: Vec<_> = (0..8).map(|_| tokio::spawn(known.clone())).collect();
+        // All of them wait before there is anything to see.
+        tokio::task::yield_now().await;
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        for waits in waiting {
+            tokio::time::timeout(Duration::from_secs(10), waits)
+                .await
+                .unwrap()
+                .unwrap();
+        }
     }
 }
