@@ -294,3 +294,18 @@ fn of_two_pods_of_one_ordinal_the_newer_stays() {
     assert_eq!(plan.delete, [(name(0, 0), "uid-0-0".to_owned(), Deletion::ScaledIn)]);
     assert_eq!(plan.drain, Vec::<String>::new());
 }
+
+#[test]
+fn a_new_template_or_executor_does_not_wait_for_the_failures_of_the_old_one() {
+    let mut operator = Operator::new();
+    for generation in 0..4 {
+        operator.plan(&run(1), &[ended(0, generation, true)], &Loads::new());
+    }
+    let waits = operator.plan(&run(1), &[], &Loads::new());
+    assert!(waits.create.is_empty() && waits.next.is_some(), "{waits:?}");
+    let mended = Desired {
+        revision: "r2".into(),
+        ..run(1)
+    };
+    assert_eq!(operator.plan(&mended, &[], &Loads::new()).create, [(0, 4)]);
+}

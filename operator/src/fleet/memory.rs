@@ -11,6 +11,8 @@ use super::{BACKOFF_FIRST, BACKOFF_MOST};
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub(super) places: BTreeMap<u32, Place>,
+    /// What the pods were to be made from at the last plan.
+    revision: String,
     /// Pods that were there at the last plan, and their ordinals.
     pub(super) seen: BTreeMap<String, Seen>,
 }
@@ -54,6 +56,12 @@ impl Place {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// A pod may be created at once.
+    fn forgive(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
+    }
+
     /// How long until a pod may be created.
     pub(super) fn pause(&self, now: Timestamp) -> Option<Duration> {
         let left = self.not_before?.duration_since(now);
@@ -62,6 +70,14 @@ impl Place {
 }
 
 impl Memory {
+    /// The pods are to be made from this. Where it is something else, how the others ended is no reason to wait.
+    pub(super) fn expect(&mut self, revision: &str) {
+        if self.revision != revision {
+            revision.clone_into(&mut self.revision);
+            self.places.values_mut().for_each(Place::forgive);
+        }
+    }
+
     /// Forgets pods that are gone.
     pub(super) fn keep_only(&mut self, names: &BTreeSet<&str>) {
         self.seen.retain(|name, _| names.contains(name.as_str()));

@@ -58,6 +58,14 @@ pub struct WorkerPod {
     pub waiting: Option<Waiting>,
 }
 
+impl WorkerPod {
+    /// It has ended, or its node does not confirm that for so long that it is taken for lost.
+    pub fn is_gone(&self) -> bool {
+        let lost_after = SignedDuration::try_from(LOST_AFTER).unwrap_or(SignedDuration::MAX);
+        self.ended.is_some() || self.terminating.is_some_and(|overdue| overdue >= lost_after)
+    }
+}
+
 /// `status.phase` of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

@@ -70,6 +70,11 @@ fn ended(status: &PodStatus, worker: Option<&ContainerStatus>, deleted: bool) ->
     }
     let (from_outside, said) = outside_cause(status, terminated, deleted);
     let init = terminated.is_none().then(|| failed_init(status)).flatten();
+    let failed_init = init.map(|(name, terminated)| {
+        let said = terminated.message.as_deref().map(|said| format!(": {said}"));
+        let said = said.unwrap_or_default();
+        format!("init container {name}, exit code {}{said}", terminated.exit_code)
+    });
     let reason = from_outside.unwrap_or_else(|| match terminated {
         Some(terminated) => own_cause(terminated),
         None if init.is_some() => EndReason::InitError,
@@ -81,7 +86,9 @@ fn ended(status: &PodStatus, worker: Option<&ContainerStatus>, deleted: bool) ->
         .and_then(|terminated| terminated.signal)
         .filter(|signal| *signal > 0);
     let ran = terminated.is_some() && !matches!(reason, EndReason::StartError);
-    let message = said.or_else(|| terminated.or(init).and_then(|terminated| terminated.message.clone()));
+    let message = said
+        .or(failed_init)
+        .or_else(|| terminated.and_then(|terminated| terminated.message.clone()));
     Some(End {
         exit_code,
         // Shells and the kubelet say 128 + n where a signal ended a process.
@@ -131,12 +138,13 @@ fn own_cause(terminated: &ContainerStateTerminated) -> EndReason {
     }
 }
 
-fn failed_init(status: &PodStatus) -> Option<&ContainerStateTerminated> {
+/// The init container that failed, and how.
+fn failed_init(status: &PodStatus) -> Option<(&str, &ContainerStateTerminated)> {
     let statuses = status.init_container_statuses.as_deref().unwrap_or_default();
-    let terminated = statuses
+    let mut terminated = statuses
         .iter()
-        .filter_map(|container| container.state.as_ref()?.terminated.as_ref());
-    terminated.into_iter().find(|terminated| terminated.exit_code != 0)
+        .filter_map(|container| Some((container.name.as_str(), container.state.as_ref()?.terminated.as_ref()?)));
+    terminated.find(|(_, terminated)| terminated.exit_code != 0)
 }
 
 /// What a pod waits for, if it is more than the usual.

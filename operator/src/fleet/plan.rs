@@ -25,6 +25,7 @@ pub fn plan(now: Timestamp, desired: &Desired, pods: &[WorkerPod], loads: &Loads
         memory,
         plan: Plan::default(),
     };
+    planning.memory.expect(&desired.revision);
     planning.note_vanished(pods);
     let mut occupied = BTreeSet::new();
     for pod in newest_first(pods) {
@@ -101,15 +102,11 @@ impl Planning<'_> {
 
     /// It has ended, or its node is lost: its ordinal is free.
     fn is_gone(&mut self, pod: &WorkerPod) -> bool {
-        if pod.ended.is_some() {
-            return true;
-        }
-        let Some(overdue) = pod.terminating else { return false };
-        let lost_after = SignedDuration::try_from(LOST_AFTER).unwrap_or(SignedDuration::MAX);
-        if overdue < lost_after {
+        if let Some(overdue) = pod.terminating.filter(|_| !pod.is_gone()) {
+            let lost_after = SignedDuration::try_from(LOST_AFTER).unwrap_or(SignedDuration::MAX);
             self.again_in(lost_after.saturating_sub(overdue));
         }
-        overdue >= lost_after
+        pod.is_gone()
     }
 
     /// Its end is told once, and it is deleted, unless that was done.

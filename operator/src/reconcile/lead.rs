@@ -20,6 +20,8 @@ use crate::ventilators::VentilatorState;
 
 /// How long the collector may take to record that the batch ended by its deadline. Then it ends without that.
 const DEADLINE_WITHIN: Duration = Duration::from_mins(1);
+/// A ventilator that ran for so long did not break down at once: the next one does not wait longer than the last.
+const STEADY: Duration = Duration::from_mins(1);
 
 impl Pass<'_> {
     /// Starts the ventilator, or sees how far it is.
@@ -27,7 +29,7 @@ impl Pass<'_> {
         let ventilators = &self.context.ventilators;
         if self.stage != Stage::Active {
             ventilators.stop(self.uid);
-            self.memory.rate = None;
+            self.memory.ventilator_stopped();
             return;
         }
         self.again_in(STATUS_EVERY);
@@ -100,8 +102,14 @@ impl Pass<'_> {
             let works = running.workers.iter().any(|worker| worker.stage == WorkerStage::Ready);
             let recorded = (running.progress.collector_ready)
                 .then_some(running.progress.counts.succeeded + running.progress.counts.failed);
-            self.memory.ventilator_trouble = None;
-            self.memory.ventilator_pause.reset();
+            // That the tasks can be read shows at once; all else when the collector has answered.
+            let ready = running.progress.collector_ready;
+            self.memory
+                .ventilator_trouble
+                .take_if(|trouble| ready || trouble.reason != reason::VENTILATOR_FAILED);
+            if self.memory.started.is_some_and(|at| self.clock >= at + STEADY) {
+                self.memory.ventilator_pause.reset();
+            }
             if works {
                 self.memory.refused = None;
             }
@@ -138,6 +146,8 @@ impl Pass<'_> {
                     "Record",
                     &format!("{before} tasks were recorded, and {settled} still are: the others run again"),
                 )),
+                // From itself nobody takes over: the batch was resumed, or its ventilator broke down.
+                Happening::Claiming { .. } if std::mem::replace(&mut self.memory.claimed, true) => {}
                 Happening::Claiming { epoch, takeover: true } => self.events.push(event(
                     EventType::Normal,
                     "OperatorTookOver",
@@ -186,7 +196,7 @@ impl Pass<'_> {
             self.trouble = None;
             self.again_in(Duration::ZERO);
         } else if let Stage::Ending(verdict) = &self.stage
-            && self.workers.iter().all(|worker| worker.ended.is_some())
+            && self.workers.iter().all(WorkerPod::is_gone)
         {
             self.stage = Stage::Finished(verdict.clone());
         }

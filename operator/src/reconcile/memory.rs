@@ -33,6 +33,8 @@ pub(crate) struct Memory {
     pub(crate) patched: Option<Instant>,
     /// How fast it goes.
     pub(crate) rate: Option<Rate>,
+    /// A ventilator of this operator has claimed the batch.
+    pub(crate) claimed: bool,
     /// Resends that earlier ventilators counted.
     pub(crate) resent_before: u64,
     /// When its ventilator was started.
@@ -49,6 +51,23 @@ pub(crate) struct Memory {
     /// How often the collector's process was started, as last seen.
     pub(crate) collector_restarts: Option<(String, i32)>,
     pub(crate) pause: Pause,
+}
+
+impl Memory {
+    /// The ventilator was stopped, since there is nothing to do for one. The next one starts at once.
+    pub(crate) fn ventilator_stopped(&mut self) {
+        self.rate = None;
+        self.restart_at = None;
+        self.ventilator_trouble = None;
+        self.ventilator_pause.reset();
+        self.refused = None;
+    }
+
+    /// The worker pods are made from something else now: what was wrong with the others says nothing of them.
+    pub(crate) fn template_changed(&mut self) {
+        self.refused = None;
+        self.ended = None;
+    }
 }
 
 /// How long to wait after something went wrong.
@@ -72,6 +91,17 @@ impl Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ventilator_that_waits_to_be_started_again_is_forgotten_when_it_is_stopped() {
+        let mut memory = Memory {
+            restart_at: Some(Instant::now()),
+            ventilator_trouble: Some(Trouble::new("TasksSourceChanged", "others")),
+            ..Memory::default()
+        };
+        memory.ventilator_stopped();
+        assert_eq!((memory.restart_at, memory.ventilator_trouble), (None, None));
+    }
 
     #[test]
     fn pauses_double_up_to_a_bound_and_begin_anew() {

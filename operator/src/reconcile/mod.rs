@@ -124,6 +124,10 @@ struct Pass<'a> {
     ventilator: Option<VentilatorState>,
     /// What keeps the batch from going on.
     trouble: Option<Trouble>,
+    /// What keeps some of the workers from being there.
+    fleet_trouble: Option<Trouble>,
+    /// Something did not work that may work later.
+    hindered: bool,
     /// The epoch that status is to know.
     epoch: Option<u64>,
     events: Vec<Event>,
@@ -152,6 +156,8 @@ impl<'a> Pass<'a> {
             collector: CollectorPod::Absent,
             ventilator: None,
             trouble: None,
+            fleet_trouble: None,
+            hindered: false,
             epoch: None,
             events: Vec::new(),
             next: QUIET,
@@ -173,17 +179,17 @@ impl<'a> Pass<'a> {
         };
         if let Some(batch) = &batch
             && let Err(error) = self.make(batch).await
+            && let Some(trouble) = self.refused(error)
         {
-            self.refuse(error);
+            self.hinder(trouble);
         }
+        self.see_collector();
         self.lead(batch.as_deref());
         self.keep_workers(batch.as_deref()).await;
         self.conclude();
+        self.pause();
         let status = self.status(batch.as_deref());
         self.write(status).await?;
-        if self.trouble.is_none() {
-            self.memory.pause.reset();
-        }
         Ok(Action::requeue(self.next))
     }
 
@@ -195,16 +201,27 @@ impl<'a> Pass<'a> {
     /// Something keeps the batch from going on. The first thing is what people should mend first.
     fn hinder(&mut self, trouble: Trouble) {
         self.trouble.get_or_insert(trouble);
-        let pause = self.memory.pause.lengthen();
-        self.again_in(pause);
+        self.hindered = true;
     }
 
-    fn refuse(&mut self, error: apply::Error) {
+    /// What was to be made or deleted was not.
+    fn refused(&mut self, error: apply::Error) -> Option<Trouble> {
+        self.hindered = true;
         match error {
             // All of it is about to be gone.
-            apply::Error::NamespaceEnds => self.again_in(LOOK_EVERY),
-            error if self.is_of_collector(&error) => self.hinder(Trouble::of_refused_collector(&error)),
-            error => self.hinder(error.into()),
+            apply::Error::NamespaceEnds => None,
+            error if self.is_of_collector(&error) => Some(Trouble::of_refused_collector(&error)),
+            error => Some(error.into()),
+        }
+    }
+
+    /// Tries again soon what did not work, and ever later if it does not work then.
+    fn pause(&mut self) {
+        if self.hindered {
+            let pause = self.memory.pause.lengthen();
+            self.again_in(pause);
+        } else {
+            self.memory.pause.reset();
         }
     }
 
@@ -241,7 +258,10 @@ impl<'a> Pass<'a> {
             });
         }
         let batch = Arc::new(validate::validate(self.object, found)?);
-        self.memory.batch = Some(Arc::clone(&batch));
+        let before = self.memory.batch.replace(Arc::clone(&batch));
+        if before.is_some_and(|before| before.revision != batch.revision) {
+            self.memory.template_changed();
+        }
         Ok(batch)
     }
 
@@ -284,6 +304,7 @@ impl<'a> Pass<'a> {
             rate: self.memory.rate.as_ref().map_or(0.0, Rate::per_second),
             digest: digest.as_ref().map(launch::write_digest),
             trouble: self.trouble.as_ref(),
+            fleet_trouble: self.fleet_trouble.as_ref(),
             stuck_for,
         });
         status.epoch = status.epoch.max(self.epoch);

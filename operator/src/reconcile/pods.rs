@@ -89,12 +89,12 @@ impl Pass<'_> {
             self.again_in(next);
         }
         if let Err(error) = self.delete(&plan).await {
-            self.refuse(error);
+            self.fleet_trouble = self.refused(error);
         }
         if let Some(batch) = batch
             && let Err(error) = self.create(batch, &plan).await
         {
-            self.refuse(error);
+            self.fleet_trouble = self.refused(error);
         }
         self.see_worker_troubles();
     }
@@ -214,21 +214,29 @@ impl Pass<'_> {
         refused.map_or(Ok(()), Err)
     }
 
-    /// One worker that is ready shows that there is nothing wrong with all of them.
+    /// What keeps workers from being there. One that is ready shows that there is nothing wrong with all of them.
     fn see_worker_troubles(&mut self) {
         if self.stage != Stage::Active {
             return;
         }
-        if self.workers.iter().any(|worker| worker.ready) {
+        let some_work = self.workers.iter().any(|worker| worker.ready);
+        if some_work {
             self.memory.ended = None;
             self.memory.missing = None;
-            return;
         }
-        let trouble = Trouble::of_workers(&self.workers)
-            .filter(|trouble| !(self.memory.missing.is_some() && trouble.is_vague()))
-            .or_else(|| self.memory.missing.clone())
-            .or_else(|| self.memory.ended.clone());
-        if let Some(trouble) = trouble {
+        let known = [self.memory.missing.as_ref(), self.memory.ended.as_ref()];
+        let trouble = Trouble::of_fleet(self.fleet_trouble.take(), &self.workers, known);
+        if some_work {
+            self.fleet_trouble = trouble;
+        } else if let Some(trouble) = trouble {
+            self.trouble.get_or_insert(trouble);
+        }
+    }
+
+    /// Without a collector nothing is recorded.
+    pub(super) fn see_collector(&mut self) {
+        let waits = matches!(self.collector, CollectorPod::Waiting(_)) && self.stage == Stage::Active;
+        if let Some(trouble) = Trouble::of_collector(&self.collector).filter(|_| waits) {
             self.trouble.get_or_insert(trouble);
         }
     }

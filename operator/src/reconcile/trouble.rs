@@ -7,6 +7,9 @@ use super::{apply, dereference, validate};
 use crate::fleet::{EndReason, Waiting, WorkerPod};
 use crate::ventilators::VentilatorState;
 
+/// The kubelet's word for a pod that is only slow to start, or waits for something that it does not name.
+const SLOW: &str = "ContainerCreating";
+
 /// What keeps a batch from going on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
@@ -23,11 +26,6 @@ impl Trouble {
             reason,
             message: message.into(),
         }
-    }
-
-    /// Whether it says no more than that a pod is slow to start.
-    pub(crate) fn is_vague(&self) -> bool {
-        self.message.contains("ContainerCreating")
     }
 
     /// What a ventilator that does not run any more says.
@@ -60,12 +58,21 @@ impl Trouble {
         }
     }
 
-    /// What a worker pod waits for, or ended by again and again.
-    pub(crate) fn of_workers(workers: &[WorkerPod]) -> Option<Self> {
-        let waiting = workers
-            .iter()
-            .find_map(|pod| Some(Self::of_waiting(&format!("pod {}", pod.name), pod.waiting.as_ref()?)));
-        waiting.or_else(|| workers.iter().find_map(Self::of_end))
+    /// What keeps workers from being there: that pods were refused, what they wait for, what is known of them from
+    /// elsewhere, or how they end.
+    pub(crate) fn of_fleet(refused: Option<Self>, workers: &[WorkerPod], known: [Option<&Self>; 2]) -> Option<Self> {
+        let waits = |vague: bool| {
+            let mut pods = workers.iter();
+            pods.find_map(move |pod| {
+                let waiting = pod.waiting.as_ref().filter(|it| (it.reason == SLOW) == vague)?;
+                Some(Self::of_waiting(&format!("pod {}", pod.name), waiting))
+            })
+        };
+        refused
+            .or_else(|| waits(false))
+            .or_else(|| known.into_iter().flatten().next().cloned())
+            .or_else(|| workers.iter().find_map(Self::of_end))
+            .or_else(|| waits(true))
     }
 
     /// What the end of a worker pod says of all of them; most ends say something of that one only.
@@ -145,38 +152,4 @@ impl From<apply::Error> for Trouble {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_that_may_be_root_is_told_what_to_set() {
-        let waiting = |message: &str| Waiting {
-            reason: "CreateContainerConfigError".to_owned(),
-            message: message.to_owned(),
-        };
-        let kubelet =
-            "container has runAsNonRoot and image has non-numeric user (worker), cannot verify user is non-root";
-        let trouble = Trouble::of_waiting("pod a", &waiting(kubelet));
-        assert_eq!(trouble.reason, reason::POD_NOT_CONFIGURED);
-        assert!(
-            trouble.message.contains("spec.template.spec.securityContext.runAsUser"),
-            "{trouble:?}"
-        );
-        let other = Trouble::of_waiting("pod a", &waiting("configmap \"lines\" not found"));
-        assert!(other.message.ends_with("not found"), "{other:?}");
-    }
-
-    #[test]
-    fn a_refused_collector_names_what_sizes_it() {
-        let refused = apply::Error::Refused {
-            kind: "Pod".to_owned(),
-            name: "c".to_owned(),
-            message: "exceeded quota".to_owned(),
-        };
-        let message = Trouble::of_refused_collector(&refused).message;
-        assert!(
-            message.ends_with("exceeded quota; spec.collector.resources says what the collector asks for"),
-            "{message}"
-        );
-    }
-}
+mod tests;

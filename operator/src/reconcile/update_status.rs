@@ -57,6 +57,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) digest: Option<String>,
     /// What keeps the batch from going on.
     pub(crate) trouble: Option<&'a Trouble>,
+    /// What keeps some workers from being there, while others work.
+    pub(crate) fleet_trouble: Option<&'a Trouble>,
     /// Nothing was recorded for so long, which is longer than the batch allows.
     pub(crate) stuck_for: Option<Duration>,
 }
@@ -234,7 +236,7 @@ fn workers_ready(observed: &Observed<'_>) -> Told {
         Told::new(true, reason::AS_DESIRED, "spec.parallelism is 0: nothing runs")
     } else if ready >= observed.wanted as usize {
         Told::new(true, reason::AS_DESIRED, count)
-    } else if let Some(trouble) = observed.trouble {
+    } else if let Some(trouble) = observed.trouble.or(observed.fleet_trouble) {
         Told::new(false, trouble.reason, format!("{count}; {}", trouble.message))
     } else {
         Told::new(false, reason::STARTING, count)
@@ -323,3 +325,6 @@ pub(crate) async fn patch(
         .await
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,9 @@ fn one_argument(executor: String) -> Result<String, Error> {
 fn revision(template: &str, executor: &str, spec: &ValidatedBatch) -> String {
     let slots = spec.slots_per_worker.to_string();
     // A worker keeps the deadline that it was started with.
-    let deadline = spec.active_deadline_per_index.map(|deadline| deadline.as_secs().to_string());
+    let deadline = spec
+        .active_deadline_per_index
+        .map(|deadline| deadline.as_secs().to_string());
     let mut hash = Sha256::new();
     for part in [template, executor, &slots, &deadline.unwrap_or_default()] {
         hash.update(part);

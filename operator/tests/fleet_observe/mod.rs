@@ -158,7 +158,11 @@ fn a_failed_init_container_ends_the_pod_before_any_task() {
     let end = end_of(&status).unwrap();
     assert_eq!(
         (end.reason, end.counts, end.message.as_str()),
-        (EndReason::InitError, false, "disk full")
+        (
+            EndReason::InitError,
+            false,
+            "init container harmony-agent, exit code 1: disk full"
+        )
     );
 }
 
