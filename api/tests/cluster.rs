@@ -1,6 +1,7 @@
 //! What a resource means on a cluster, and what is said about one that cannot run.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+// Helpers of tests fail by a panic, and take what `json!` gives.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
 
 use harmony_api::{Executor, SuccessRule, Tasks, ValidatedBatch, validate_for_cluster};
 use harmony_protocol::wire;

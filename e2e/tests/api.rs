@@ -1,6 +1,6 @@
 //! The API as a real API server takes it: every rule accepted and refused, what is pruned, and what `kubectl` shows.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail by it
 
 #[path = "../../api/tests/rules/cases.rs"]
 mod cases;
@@ -21,7 +21,7 @@ use crate::cases::{BASE, CHANGED, CREATED, Case};
 
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/harmonybatches.yaml");
 /// How long the API server may take to serve a new resource.
-const ESTABLISHED: Duration = Duration::from_secs(60);
+const ESTABLISHED: Duration = Duration::from_mins(1);
 
 /// A namespace of its own on a cluster that knows the resource.
 struct Place {

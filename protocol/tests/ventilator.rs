@@ -623,12 +623,17 @@ fn succeeded(spans: &[(u64, u64)]) -> Message {
 }
 
 fn cancels(said: &[Message]) -> Vec<&str> {
-    let reason = |message| match message {
-        &Message::Cancel(ref cancel) => Some(cancel.reason.as_str()),
-        _ => None,
-    };
-    said.iter().filter_map(reason).collect()
+    let mut reasons = Vec::new();
+    for message in said {
+        if let Message::Cancel(cancel) = message {
+            reasons.push(cancel.reason.as_str());
+        }
+    }
+    reasons
 }
+
+/// A rule, what succeeds without meeting it, and what does meet it then.
+type SuccessCase<'a> = (SuccessRule, &'a [(u64, u64)], &'a [(u64, u64)]);
 
 #[test]
 fn a_batch_that_met_its_success_policy_ends_early_once() {
@@ -636,9 +641,7 @@ fn a_batch_that_met_its_success_policy_ends_early_once() {
         indexes: indexes.map(|spans| spans.iter().copied().collect()),
         count,
     };
-    // Each rule, what succeeds without meeting it, and what does meet it then.
-    type Case<'a> = (SuccessRule, &'a [(u64, u64)], &'a [(u64, u64)]);
-    let cases: [Case<'_>; 3] = [
+    let cases: [SuccessCase<'_>; 3] = [
         (
             rule(Some(&[(2, 3), (8, 8)]), None),
             &[(0, 2), (8, 8)],

@@ -24,8 +24,7 @@ impl Findings {
             self.no_worker::<()>(spec);
         }
         match &spec.executor {
-            None => self.container(spec, worker.as_ref()),
-            Some(ExecutorSpec::Exec(ExecSpec { command: None })) => self.container(spec, worker.as_ref()),
+            None | Some(ExecutorSpec::Exec(ExecSpec { command: None })) => self.container(spec, worker.as_ref()),
             Some(ExecutorSpec::Exec(ExecSpec { command: Some(command) })) => {
                 Some(Executor::Exec(self.command(&path("exec"), command)?))
             }

@@ -1,6 +1,6 @@
 //! The API server's own rules, tried without one. `e2e/tests/api.rs` tries the same cases against a real one.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail by it
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail by it
 
 mod cases;
 
