@@ -43,7 +43,6 @@ pub fn validate_for_cluster(batch: &HarmonyBatch) -> Result<ValidatedBatch, Vec<
 /// nothing works without them.
 pub(crate) fn validate_for_laptop(batch: &HarmonyBatch) -> Result<ValidatedBatch, Vec<Finding>> {
     validate(batch, Destination::Laptop).map(|valid| ValidatedBatch {
-        success_policy: Vec::new(),
         ignored: ignored(batch),
         ..valid
     })
