@@ -262,7 +262,7 @@ fn a_command_that_cannot_run_is_refused_with_its_reason() {
         (&[&script], &["script", "/no/such/interpreter"]),
         (&["/tmp"], &["not a file"]),
         (&[""], &["empty"]),
-        (&[], &["empty"]),
+        (&[], &["after `--`", "executor.exec.command"]),
     ] {
         let reason = refusal(command);
         assert!(words.iter().all(|word| reason.contains(word)), "{command:?}: {reason}");
