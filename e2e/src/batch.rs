@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use harmony_api::conditions::{COMPLETE, FAILED};
 use harmony_api::conventions::{BATCH_LABEL, ROLE_LABEL};
 use harmony_api::spec::HarmonyBatch;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::process::Command;
 
-use crate::Scenario;
+use crate::{Scenario, eventually};
 
 /// The variable that names the program, of the same build as the image.
 const PROGRAM: &str = "HARMONY_BIN";
@@ -28,6 +30,49 @@ pub struct Recorded {
     pub attempt: u32,
     /// The result.
     pub output: String,
+}
+
+/// One line of `harmony failed`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FailedLine {
+    /// The task.
+    pub number: u64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// One word for the cause.
+    pub reason: String,
+    /// What it ended with.
+    pub exit_code: Option<i32>,
+    /// Its last words.
+    pub log: String,
+}
+
+/// What a user's worker pod is at least. The image is root's, which "restricted" refuses.
+const TEMPLATE: &str = "template: {spec: {containers: [{name: worker, image: shell:dev, \
+                        securityContext: {runAsUser: 1000}}]}}";
+
+/// The text of a batch: its name, and the fields of its spec besides the template, each in a line.
+pub fn batch(name: &str, fields: &str) -> String {
+    let fields = fields.lines().map(|field| format!("  {}\n", field.trim()));
+    let fields: String = fields.collect();
+    format!(
+        "---\napiVersion: harmony.dev/v1alpha1\nkind: HarmonyBatch\nmetadata: {{name: {name}}}\nspec:\n{fields}  {TEMPLATE}\n"
+    )
+}
+
+/// Every number from 0 on has one result, in order, and it is the right one.
+pub fn all_right(results: &[Recorded], count: u64, right: impl Fn(u64) -> String) -> Result<()> {
+    for (number, line) in (0..count).zip(results) {
+        let right = right(number);
+        if line.number != number || line.output != right {
+            bail!("in place {number} there should be {right:?}, not {line:?}");
+        }
+    }
+    if results.len() as u64 != count {
+        bail!("{} results of {count} tasks", results.len());
+    }
+    Ok(())
 }
 
 /// A condition of a batch, if it was told.
@@ -47,6 +92,30 @@ pub fn program() -> Result<PathBuf> {
 }
 
 impl Scenario {
+    /// Waits as users do: `kubectl wait` for the condition.
+    pub async fn wait_complete(&self, name: &str, within: Duration) -> Result<HarmonyBatch> {
+        let (object, timeout) = (format!("hb/{name}"), format!("--timeout={}s", within.as_secs()));
+        self.kubectl(&["wait", &object, "--for=condition=Complete", &timeout])
+            .await?;
+        Ok(self.api::<HarmonyBatch>().get(name).await?)
+    }
+
+    /// Waits until a batch is over, however it ends, and gives it with the condition that says so.
+    pub async fn wait_end(&self, name: &str, within: Duration) -> Result<(HarmonyBatch, Condition)> {
+        let what = format!("the end of batch {name}");
+        let batches = self.api::<HarmonyBatch>();
+        eventually(&what, within, async || {
+            let batch = batches.get(name).await?;
+            let mut ends = [COMPLETE, FAILED]
+                .into_iter()
+                .filter_map(|kind| condition(&batch, kind));
+            let end = ends.find(|end| end.status == "True").cloned();
+            let end = end.with_context(|| format!("{:?}", batch.status))?;
+            Ok((batch, end))
+        })
+        .await
+    }
+
     /// Waits until a condition of a batch is True, and gives the batch as it is then.
     pub async fn wait_for_condition(&self, batch: &str, type_: &str, within: Duration) -> Result<HarmonyBatch> {
         let what = format!("batch {batch} to be {type_}");
@@ -86,10 +155,42 @@ impl Scenario {
 
     /// What `harmony results` prints of a batch.
     pub async fn results(&self, batch: &str) -> Result<Vec<Recorded>> {
-        let printed = self.harmony_prints(&["results", batch]).await?;
-        printed
-            .lines()
-            .map(|line| serde_json::from_str(line).with_context(|| format!("no result: {line}")))
-            .collect()
+        lines(&self.harmony_prints(&["results", batch]).await?)
+    }
+
+    /// What `harmony failed` prints of a batch.
+    pub async fn failed(&self, batch: &str) -> Result<Vec<FailedLine>> {
+        lines(&self.harmony_prints(&["failed", batch]).await?)
+    }
+}
+
+/// Reads what `harmony` printed, a JSON object a line.
+fn lines<T: DeserializeOwned>(text: &str) -> Result<Vec<T>> {
+    let parse = |line| serde_json::from_str(line).with_context(|| format!("not as expected: {line}"));
+    text.lines().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(number: u64, output: &str) -> Recorded {
+        let output = output.to_owned();
+        Recorded {
+            number,
+            attempt: 1,
+            output,
+        }
+    }
+
+    #[test]
+    fn missing_doubled_and_wrong_results_are_seen() {
+        let right = |number: u64| number.to_string();
+        let judge = |results: &[Recorded]| all_right(results, 2, right).is_ok();
+        assert!(judge(&[line(0, "0"), line(1, "1")]));
+        assert!(!judge(&[line(0, "0")]));
+        assert!(!judge(&[line(0, "0"), line(0, "0"), line(1, "1")]));
+        assert!(!judge(&[line(0, "0"), line(1, "1"), line(1, "1")]));
+        assert!(!judge(&[line(0, "0"), line(1, "2")]));
     }
 }

@@ -19,19 +19,25 @@
 //! ```
 
 mod batch;
+mod counter;
 mod dump;
 mod forward;
+mod killer;
 mod kubectl;
 mod metrics;
 mod operator;
 mod scenario;
+mod scrape;
 mod volumes;
 mod wait;
 
-pub use batch::{Recorded, condition, program};
+pub use batch::{FailedLine, Recorded, all_right, batch, condition, program};
+pub use counter::Counter;
 pub use forward::fetch_forwarded;
+pub use killer::Killer;
 pub use kubectl::kubectl;
 pub use metrics::ApiRequests;
 pub use operator::{OPERATOR_NAMESPACE, ensure_installed};
 pub use scenario::{Scenario, scenario};
+pub use scrape::Scrape;
 pub use wait::eventually;

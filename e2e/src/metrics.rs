@@ -39,7 +39,7 @@ impl ApiRequests {
 }
 
 /// Whether a line has a label of this very name.
-fn carries(line: &str, name: &str, value: &str) -> bool {
+pub(crate) fn carries(line: &str, name: &str, value: &str) -> bool {
     [format!("{{{name}=\"{value}\""), format!(",{name}=\"{value}\"")]
         .iter()
         .any(|label| line.contains(label))
