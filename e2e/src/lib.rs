@@ -37,7 +37,7 @@ pub use forward::fetch_forwarded;
 pub use killer::Killer;
 pub use kubectl::kubectl;
 pub use metrics::ApiRequests;
-pub use operator::{OPERATOR_NAMESPACE, ensure_installed};
+pub use operator::{OPERATOR_NAMESPACE, ensure_installed, install, uninstall};
 pub use scenario::{Scenario, scenario};
 pub use scrape::Scrape;
 pub use wait::eventually;

@@ -18,11 +18,22 @@ pub async fn ensure_installed() -> Result<()> {
     INSTALLED.get_or_try_init(install).await.copied()
 }
 
-async fn install() -> Result<()> {
+/// Removes all that [`install`] made, and waits until it is gone.
+pub async fn uninstall() -> Result<()> {
+    kubectl(&["delete", "--filename", &manifest()?, "--timeout=120s"])
+        .await
+        .map(drop)
+}
+
+fn manifest() -> Result<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/harmony.yaml");
     let file = file.canonicalize().with_context(|| format!("{}", file.display()))?;
-    let file = file.to_str().context("the checkout's path is not UTF-8")?;
-    kubectl(&["apply", "--filename", file]).await?;
+    Ok(file.to_str().context("the checkout's path is not UTF-8")?.to_owned())
+}
+
+/// The same as [`ensure_installed`], each time: for tests that uninstall.
+pub async fn install() -> Result<()> {
+    kubectl(&["apply", "--filename", &manifest()?]).await?;
     let deployment = "deployment/harmony-operator";
     let available = [
         "--for=condition=Available",
