@@ -14,6 +14,9 @@ pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 pub const RETURN_WAIT: Duration = Duration::from_millis(20);
 /// How long a ventilator that takes over waits for all known workers before it sends what it has not located.
 pub const LOCATE_WAIT: Duration = Duration::from_secs(5);
+/// How long it sends nothing at all until all known workers have said what they hold: they answer within a round trip, and
+/// what one holds must not go to another that answered first.
+pub const LOCATE_QUIET: Duration = Duration::from_secs(1);
 /// A process that stays away for this long counts as dead even if nobody saw it exit.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
 /// Pause between a MISSING and the next END.

@@ -18,6 +18,8 @@ use super::Payloads;
 pub(super) struct Locate {
     /// It waits no longer than that, once the collector has answered: before, no worker can be asked.
     pub(super) until: Option<Instant>,
+    /// Nothing at all is sent before.
+    pub(super) quiet_until: Option<Instant>,
     /// The highest number known to be settled or located: only numbers above it are sent meanwhile.
     pub(super) frontier: u64,
     /// Numbers found at workers.
@@ -78,7 +80,8 @@ impl Ventilator {
         if !silent && self.locate.is_none() {
             self.dispatch_lonely(payloads);
         }
-        while self.work.len() > 0 {
+        let quiet = self.locate.as_ref().is_some_and(|locate| locate.quiet_until.is_some());
+        while self.work.len() > 0 && !quiet {
             let Some(link) = self.next_in_turn() else { break };
             self.turn = Some(link);
             if !self.dispatch_to(link, silent, payloads) {
@@ -301,9 +304,9 @@ impl Ventilator {
 
     /// A takeover is over when all known workers have said what they hold, or after some time.
     pub(super) fn end_locating(&mut self, now: Instant) {
-        let Some(until) = self.locate.as_ref().and_then(|locate| locate.until) else {
-            return;
-        };
+        let Some(locate) = &mut self.locate else { return };
+        locate.quiet_until.take_if(|until| now >= *until);
+        let Some(until) = locate.until else { return };
         let answered = |name: &String| {
             self.fleet
                 .members

@@ -242,8 +242,10 @@ impl Ventilator {
         let Some(gap) = self.sessions.step(now) else { return };
         self.collector.shift(gap);
         self.shift_suspicions(gap);
-        if let Some(until) = self.locate.as_mut().and_then(|locate| locate.until.as_mut()) {
-            *until += gap;
+        if let Some(locate) = &mut self.locate {
+            for until in [&mut locate.until, &mut locate.quiet_until].into_iter().flatten() {
+                *until += gap;
+            }
         }
     }
 
@@ -438,7 +440,9 @@ impl Ventilator {
             self.work.timeout(),
             self.losses.timeout(),
             self.collector.timeout().filter(|_| !self.draining),
-            self.locate.as_ref().and_then(|locate| locate.until),
+            self.locate
+                .as_ref()
+                .and_then(|locate| locate.quiet_until.or(locate.until)),
             deadline.and_then(|deadline| Some(self.started? + deadline)),
         ];
         if self.over {

@@ -7,7 +7,7 @@ use super::collector_link::Snapshot;
 use super::work::Todo;
 use super::{Event, Flight, SUCCESS_POLICY, Ventilator};
 use crate::ids::LogId;
-use crate::limits::LOCATE_WAIT;
+use crate::limits::{LOCATE_QUIET, LOCATE_WAIT};
 use crate::mutant::{self, Mutant};
 use crate::spans::{Run, SpanMap};
 use crate::wire::{Report, Retry, Span};
@@ -22,7 +22,10 @@ impl Ventilator {
             .chain(snapshot.failed.last())
             .map(|(_, last)| *last);
         if let Some(locate) = &mut self.locate {
-            locate.until.get_or_insert(now + LOCATE_WAIT);
+            if locate.until.is_none() {
+                locate.until = Some(now + LOCATE_WAIT);
+                locate.quiet_until = Some(now + LOCATE_QUIET);
+            }
             locate.frontier = locate.frontier.max(ends.max().unwrap_or(0));
         }
         let completions = self.config.completions;
