@@ -140,10 +140,12 @@ fn written(status: &HarmonyBatchStatus, kind: &str) -> String {
     find(&status.conditions, kind).map_or("-".to_owned(), |told| format!("{}({})", told.status, told.reason))
 }
 
+/// What a case is called, what is seen, and what the state and the conditions say.
+type Case = (&'static str, Seen, [&'static str; 5]);
+
 #[test]
 fn conditions_follow_from_what_is_seen() {
     let trouble = || Some(Trouble::new(reason::IMAGE_PULL_FAILED, "no such image"));
-    type Case = (&'static str, Seen, [&'static str; 5]);
     // State, then Progressing, Ready, WorkersReady, CollectorReady.
     #[rustfmt::skip]
     let cases: Vec<Case> = vec![
