@@ -1,6 +1,6 @@
 //! Reconciles a batch, a step per file: dereference, validate, build, apply, update the status.
 //!
-//! [`reconcile()`] is one pass over one batch. It asks the API server for nothing that did not change: pods come from a
+//! `reconcile()` is one pass over one batch. It asks the API server for nothing that did not change: pods come from a
 //! watch, the batch from another one, and what was made once is not made again. How the ventilator is led is in `lead`,
 //! how the pods come and go in `pods`.
 
