@@ -195,11 +195,13 @@ async fn unknown_fields_are_pruned_and_templates_kept() {
 #[tokio::test]
 async fn the_status_scale_and_fields_are_served() {
     let place = Place::new().await;
-    place.create("shown", r#"{"suspend": true}"#, false).await.unwrap();
+    // Whatever operator runs here leaves it alone.
+    let foreign = r#"{"suspend": true, "managedBy": "example.org/somebody-else"}"#;
+    place.create("shown", foreign, false).await.unwrap();
     let status = json!({ "status": {
         "state": "Running", "completions": "1/3", "progressPercent": 33, "ready": 2, "active": 3, "selector": "a=b",
         "tasks": { "total": 3, "pending": 1, "inFlight": 1, "succeeded": 1, "failed": 0 },
-        "epoch": 7, "collectorRef": { "name": "c" }, "throughputPerSecond": "0.5",
+        "epoch": 7, "collectorRef": { "name": "c", "uid": "u" }, "throughputPerSecond": "0.5",
         "conditions": [{ "type": "Complete", "status": "False", "reason": "Running", "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z" }],
     } });
