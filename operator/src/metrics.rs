@@ -120,8 +120,7 @@ fn with<'a>(labels: Labels<'a>, name: &'a str, value: &'a str) -> [(&'a str, &'a
 
 fn observe_progress(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
     let counts = &progress.counts;
-    let left = progress.completions.saturating_sub(counts.succeeded + counts.failed);
-    let in_flight = progress.in_flight.min(left);
+    let (pending, in_flight) = progress.pending_and_in_flight();
     metrics.gauge(
         "harmony_batch_completions",
         "Tasks of the batch.",
@@ -129,7 +128,7 @@ fn observe_progress(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progre
         progress.completions,
     );
     for (state, count) in [
-        ("pending", left - in_flight),
+        ("pending", pending),
         ("in_flight", in_flight),
         ("succeeded", counts.succeeded),
         ("failed", counts.failed),

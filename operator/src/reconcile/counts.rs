@@ -18,12 +18,10 @@ pub(crate) fn fill(status: &mut HarmonyBatchStatus, progress: Option<&Progress>,
     };
     let counts = &progress.counts;
     let (total, settled) = (progress.completions, counts.succeeded + counts.failed);
-    let left = total.saturating_sub(settled);
-    // What is recorded already may be in flight still, as far as the ventilator has heard.
-    let in_flight = progress.in_flight.min(left);
+    let (pending, in_flight) = progress.pending_and_in_flight();
     status.tasks = Some(TaskCounts {
         total,
-        pending: left - in_flight,
+        pending,
         in_flight,
         succeeded: counts.succeeded,
         failed: counts.failed,

@@ -47,8 +47,8 @@ pub(crate) fn work(batch: &Batch) -> Work {
     }
 }
 
-/// A digest as status has it.
-pub(crate) fn write_digest(digest: &Digest) -> String {
+/// A digest, or a part of one, as status and labels have it.
+pub(crate) fn write_digest(digest: &[u8]) -> String {
     digest.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -302,7 +302,7 @@ impl<'a> Pass<'a> {
             progress: self.progress(),
             resent_before: self.memory.resent_before,
             rate: self.memory.rate.as_ref().map_or(0.0, Rate::per_second),
-            digest: digest.as_ref().map(launch::write_digest),
+            digest: digest.map(|digest| launch::write_digest(&digest)),
             trouble: self.trouble.as_ref(),
             fleet_trouble: self.fleet_trouble.as_ref(),
             stuck_for,

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::build::Names;
 use super::dereference::Dereferenced;
+use super::launch::write_digest;
 use super::template::Template;
 
 /// Characters of a revision: 40 bits tell the few revisions of one batch apart.
@@ -160,8 +161,7 @@ fn revision(template: &str, executor: &str, spec: &ValidatedBatch) -> String {
     }
     // Two digits a byte.
     let bytes = hash.finalize();
-    let kept = bytes.iter().take(REVISION / 2);
-    kept.fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+    write_digest(bytes.get(..REVISION / 2).unwrap_or(&bytes))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Error> {

@@ -51,6 +51,18 @@ pub struct Progress {
     pub cancelling: Option<String>,
 }
 
+impl Progress {
+    /// Unsettled numbers without a worker, and those with one. With what is settled they add up to N.
+    pub fn pending_and_in_flight(&self) -> (u64, u64) {
+        let left = self
+            .completions
+            .saturating_sub(self.counts.succeeded + self.counts.failed);
+        // What is recorded already may be in flight still, as far as the ventilator has heard.
+        let in_flight = self.in_flight.min(left);
+        (left - in_flight, in_flight)
+    }
+}
+
 /// How far a ventilator has come with a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WorkerStage {
