@@ -5,23 +5,19 @@
 #[path = "../../api/tests/rules/cases.rs"]
 mod cases;
 
-use std::process::Command;
 use std::time::Duration;
 
 use harmony_api::spec::HarmonyBatch;
+use harmony_e2e::{ensure_installed, eventually, kubectl};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::conditions::is_crd_established;
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::cases::{BASE, CHANGED, CREATED, Case};
 
-const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/harmonybatches.yaml");
-/// How long the API server may take to serve a new resource.
-const ESTABLISHED: Duration = Duration::from_mins(1);
+/// How long the API server may take to publish the schema of a new resource.
+const PUBLISHED: Duration = Duration::from_mins(1);
 
 /// A namespace of its own on a cluster that knows the resource.
 struct Place {
@@ -33,12 +29,9 @@ impl Place {
     async fn new() -> Self {
         // Another provider may be linked too, and then none is the default.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // Once for all tests of this program: two that apply at the same time would both create.
+        ensure_installed().await.unwrap();
         let client = Client::try_default().await.unwrap();
-        // Plain apply keeps a copy of the object in an annotation, which has a limit.
-        kubectl(&["apply", "-f", CRD]);
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let established = await_condition(definitions, "harmonybatches.harmony.dev", is_crd_established());
-        tokio::time::timeout(ESTABLISHED, established).await.unwrap().unwrap();
         let namespace = format!("api-{}", uuid::Uuid::new_v4());
         let object = serde_json::from_value(json!({ "metadata": { "name": namespace } })).unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -87,14 +80,6 @@ fn json_merge(target: &mut Value, patch: &Value) {
             value => target[name] = value.clone(),
         }
     }
-}
-
-#[track_caller]
-fn kubectl(arguments: &[&str]) -> String {
-    let output = Command::new("kubectl").args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "kubectl {arguments:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[track_caller]
@@ -214,7 +199,9 @@ async fn the_status_scale_and_fields_are_served() {
     assert_eq!(scale.spec.unwrap().replicas, Some(1));
     let replicas = scale.status.unwrap();
     assert_eq!((replicas.replicas, replicas.selector.as_deref()), (3, Some("a=b")));
-    kubectl(&["-n", &place.namespace, "scale", "hb/shown", "--replicas=2"]);
+    kubectl(&["-n", &place.namespace, "scale", "hb/shown", "--replicas=2"])
+        .await
+        .unwrap();
     assert_eq!(batches.get("shown").await.unwrap().spec.parallelism, 2);
     for selector in ["status.state=Running", "spec.suspend=true"] {
         let shown = kubectl(&[
@@ -226,7 +213,9 @@ async fn the_status_scale_and_fields_are_served() {
             selector,
             "-o",
             "wide",
-        ]);
+        ])
+        .await
+        .unwrap();
         let columns: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
         let (head, row) = (&columns[0], &columns[1]);
         assert_eq!(head[..4], ["NAME", "STATE", "COMPLETIONS", "PROGRESS"], "{shown}");
@@ -239,7 +228,12 @@ async fn the_status_scale_and_fields_are_served() {
 #[tokio::test]
 async fn fields_are_explained() {
     let place = Place::new().await;
-    let explained = kubectl(&["explain", "hb.spec"]);
+    // The API server publishes a new schema a moment after the resource itself.
+    let explained = eventually("the schema to be published", PUBLISHED, async || {
+        kubectl(&["explain", "hb.spec"]).await
+    })
+    .await
+    .unwrap();
     for words in [
         "How many tasks there are, numbered from 0.",
         "exactly one source",
@@ -247,7 +241,9 @@ async fn fields_are_explained() {
     ] {
         assert!(explained.contains(words), "{words:?} is not in\n{explained}");
     }
-    let deep = kubectl(&["explain", "hb.spec.template.spec.containers.resources"]);
+    let deep = kubectl(&["explain", "hb.spec.template.spec.containers.resources"])
+        .await
+        .unwrap();
     assert!(deep.contains("limits"), "{deep}");
     place.leave().await;
 }

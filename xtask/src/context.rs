@@ -25,11 +25,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Reads CI, `XDG_CACHE_HOME`, HOME and `CARGO_TARGET_DIR`.
+    /// Reads CI, `XDG_CACHE_HOME`, HOME, `CARGO_MANIFEST_DIR` and `CARGO_TARGET_DIR`.
     pub(crate) fn from_environment(install: bool) -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask/ has no parent folder")?;
+        // Cargo's word for this run: checkouts share a build folder, and so may share this program.
+        let own = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&own).parent().context("xtask/ has no parent folder")?;
         let cache = cache_folder(env::var_os("XDG_CACHE_HOME").as_deref(), env::home_dir())?;
         let strict = env::var_os("CI").is_some_and(|value| value == "true");
         Ok(Self {
