@@ -83,7 +83,7 @@ fn on_given<T>(
         );
         cluster::build_harmony(context, profile)?
     };
-    tests(&context.with(PROGRAM, program.as_os_str()))
+    tests(&cluster::with_clients(context)?.with(PROGRAM, program.as_os_str()))
 }
 
 fn on_own<T>(context: &Context, arguments: &Arguments, tests: impl Fn(&Context) -> Result<T>) -> Result<T> {
@@ -91,7 +91,8 @@ fn on_own<T>(context: &Context, arguments: &Arguments, tests: impl Fn(&Context) 
     let context = context.with("KUBECONFIG", layout.kubeconfig().as_os_str());
     let loaded =
         cluster::up(&context, &layout).and_then(|()| cluster::load_harmony(&context, &layout, &arguments.profile));
-    let outcome = loaded.and_then(|program| tests(&context.with(PROGRAM, program.as_os_str())));
+    let outcome =
+        loaded.and_then(|program| tests(&cluster::with_clients(&context)?.with(PROGRAM, program.as_os_str())));
     if arguments.keep {
         println!("export KUBECONFIG={}", layout.kubeconfig().display());
     } else {

@@ -1,7 +1,8 @@
 //! The programs of a cluster that no package has: built from Go modules, once.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -34,6 +35,13 @@ const KUBECTL: Module = Module {
     ..KUBERNETES
 };
 
+/// Built only where PATH has none.
+const HELM: Module = Module {
+    folder: "helm",
+    programs: &["helm.sh/helm/v4/cmd/helm"],
+    flags: "-s -w",
+};
+
 const COREDNS: Module = Module {
     folder: "coredns",
     programs: &["github.com/coredns/coredns"],
@@ -49,16 +57,39 @@ pub(super) fn can_build(context: &Context) -> bool {
 pub(super) fn build(context: &Context) -> Result<()> {
     build_module(context, "kubernetes", &KUBERNETES)?;
     build_module(context, "coredns", &COREDNS)?;
+    build_clients(context)
+}
+
+/// Builds what people talk to a cluster with, where PATH does not have it.
+pub(super) fn build_clients(context: &Context) -> Result<()> {
     if !works(context.command("kubectl").args(["version", "--client"])) {
         build_module(context, "kubectl", &KUBECTL)?;
+    }
+    if !works(context.command("helm").arg("version")) {
+        build_module(context, "helm", &HELM)?;
     }
     Ok(())
 }
 
+/// Commands find what was built behind what PATH has.
+pub(super) fn with_clients(context: &Context) -> Result<Context> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let built = programs(context);
+    let path = env::join_paths(env::split_paths(&path).chain([built])).context("PATH cannot be extended")?;
+    Ok(context.with("PATH", &path))
+}
+
+fn programs(context: &Context) -> PathBuf {
+    tools(context).join("bin")
+}
+
+fn tools(context: &Context) -> PathBuf {
+    context.cache.join("cluster-tools")
+}
+
 fn build_module(context: &Context, name: &str, module: &Module) -> Result<()> {
     let source = context.root.join("e2e/tools").join(module.folder);
-    let tools = context.cache.join("cluster-tools");
-    let (programs, stamp) = (tools.join("bin"), tools.join(format!("{name}.stamp")));
+    let (programs, stamp) = (programs(context), tools(context).join(format!("{name}.stamp")));
     let inputs = inputs(&source, module)?;
     if fs::read_to_string(&stamp).is_ok_and(|built| built == inputs) && all_there(&programs, module) {
         return Ok(());
@@ -71,7 +102,7 @@ fn build_module(context: &Context, name: &str, module: &Module) -> Result<()> {
         .args(module.programs)
         .current_dir(&source)
         .env("CGO_ENABLED", "0")
-        .env("GOCACHE", tools.join("go-build"));
+        .env("GOCACHE", tools(context).join("go-build"));
     succeed(&mut build)?;
     Ok(fs::write(&stamp, inputs)?)
 }

@@ -84,6 +84,12 @@ pub(crate) fn down(layout: &Layout) -> Result<()> {
     teardown::down(layout)
 }
 
+/// Builds kubectl and Helm where PATH has none, and lets the commands of a context find them.
+pub(crate) fn with_clients(context: &Context) -> Result<Context> {
+    components::build_clients(context)?;
+    components::with_clients(context)
+}
+
 /// Builds Harmony's programs from the checkout as it is, in a cargo profile, and says where `harmony` is.
 pub(crate) fn build_harmony(context: &Context, profile: &str) -> Result<PathBuf> {
     Ok(harmony_image::build_programs(context, profile)?.join("harmony"))
