@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use harmony_admin::AdminArgs;
 use harmony_transport::LinkArgs;
+use harmony_ventilator::source::HostPattern;
 
 /// Runs `HarmonyBatch` resources: makes their pods, and is the ventilator of each.
 #[derive(Parser, Clone, Debug)]
@@ -39,6 +40,14 @@ pub struct OperatorArgs {
     /// The name of this operator's pod, as its lease shows it.
     #[arg(long, env = "POD_NAME", default_value = "harmony-operator", value_name = "NAME")]
     pub pod_name: String,
+    /// A namespace whose batches are run; may be given several times. Without it, those of the whole cluster are.
+    ///
+    /// With it nothing is asked for across namespaces, so that a Role in each of them is all the rights it needs.
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE")]
+    pub watch_namespaces: Vec<String>,
+    /// A host that tasks may be read from, `*.DOMAIN` for all below one; may be given several times. Without it, any host.
+    #[arg(long = "source-host", value_name = "HOST")]
+    pub source_hosts: Vec<HostPattern>,
     /// The image with `harmony`: the collector runs it, and workers get their agent from it.
     #[arg(long, env = "HARMONY_IMAGE", default_value = "harmony:dev", value_name = "IMAGE")]
     pub image: String,
@@ -68,5 +77,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Program::command().debug_assert();
+    }
+
+    #[test]
+    fn namespaces_and_hosts_may_be_several() {
+        let words = "harmony-operator --watch-namespace=a --watch-namespace=b --source-host=*.example.org --source-host=a.example";
+        let args = Program::try_parse_from(words.split(' ')).unwrap().args;
+        assert_eq!(args.watch_namespaces, ["a", "b"]);
+        let hosts: Vec<_> = args.source_hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["*.example.org", "a.example"]);
+        let error = Program::try_parse_from(["harmony-operator", "--source-host=https://a.example"]).unwrap_err();
+        assert!(error.to_string().contains("without scheme"), "{error}");
     }
 }

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use harmony_protocol::ids::BatchUid;
 use harmony_ventilator::source::SourceConfig;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::runtime::events::Recorder;
-use kube::runtime::reflector::Store;
 use tokio::sync::watch;
 
+use crate::controller::Pods;
 use crate::leader::Role;
 use crate::metrics::Counters;
 use crate::reconcile::Memory;
@@ -28,7 +27,7 @@ pub(crate) struct Context {
     /// Whether this operator may reconcile.
     pub(crate) role: watch::Receiver<Role>,
     /// The pods of all batches, as last seen.
-    pub(crate) pods: Store<Pod>,
+    pub(crate) pods: Pods,
     /// The ventilators of all batches.
     pub(crate) ventilators: Ventilators,
     /// Publishes events.
@@ -46,7 +45,7 @@ impl Context {
         settings: Settings,
         source: SourceConfig,
         role: watch::Receiver<Role>,
-        pods: Store<Pod>,
+        pods: Pods,
         ventilators: Ventilators,
         recorder: Recorder,
         counters: Arc<Counters>,

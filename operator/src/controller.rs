@@ -1,27 +1,31 @@
 //! The watches, and what they wake.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, join_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use harmony_api::conventions::BATCH_UID_LABEL;
 use harmony_api::spec::HarmonyBatch;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::reconcile::{Error, reconcile, uid};
 use crate::ventilators::BatchKey;
 
-/// Batches that are reconciled at the same time. Each waits for the API server most of its time.
+/// Batches that are reconciled at the same time, in all scopes together. Each waits for the API server most of its time.
 const CONCURRENCY: u16 = 8;
+/// Wake-ups that wait for one controller; the others wait in the channel from the ventilators.
+const WAKES: usize = 64;
 /// How often it is looked whether batches are gone: nothing else tells of a deletion.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// Pause after a pass that was broken off.
@@ -29,35 +33,109 @@ const RETRY: Duration = Duration::from_secs(5);
 
 type Guarded = DeserializeGuard<HarmonyBatch>;
 
-/// The pods of all batches, and the writer that the controller fills it with.
-pub(crate) fn pod_store() -> (Store<Pod>, reflector::store::Writer<Pod>) {
-    reflector::store()
+/// The pods of all batches, as the watches have shown them.
+pub(crate) struct Pods(Vec<(Option<String>, Store<Pod>)>);
+
+impl Pods {
+    /// Those in a namespace that `mine` picks.
+    pub(crate) fn of(&self, namespace: &str, mine: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+        let mine = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(namespace) && mine(pod);
+        let within = |scope: &Option<String>| scope.as_deref().is_none_or(|scope| scope == namespace);
+        let watched = self.0.iter().find(|(scope, _)| within(scope));
+        watched.map_or_else(Vec::new, |(_, pods)| pods.state_filter(mine))
+    }
+}
+
+/// What one controller watches: a namespace, or all of them. Each stands alone, so that one whose objects may not be read
+/// keeps no other from its work.
+pub(crate) struct Scope {
+    namespace: Option<String>,
+    pods: Store<Pod>,
+    writer: reflector::store::Writer<Pod>,
+}
+
+impl Scope {
+    fn new(namespace: Option<String>) -> Self {
+        let (pods, writer) = reflector::store();
+        Self {
+            namespace,
+            pods,
+            writer,
+        }
+    }
+
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
+    }
+}
+
+/// What is to be watched: these namespaces, each once, or the whole cluster if there are none.
+pub(crate) fn scopes(namespaces: &[String]) -> (Pods, Vec<Scope>) {
+    let namespaces: BTreeSet<_> = namespaces.iter().collect();
+    let mut scopes: Vec<_> = namespaces.into_iter().cloned().map(Some).map(Scope::new).collect();
+    if scopes.is_empty() {
+        scopes.push(Scope::new(None));
+    }
+    let pods = scopes.iter().map(|scope| (scope.namespace.clone(), scope.pods.clone()));
+    (Pods(pods.collect()), scopes)
 }
 
 /// Reconciles until `stop` ends.
 pub(crate) async fn run(
     context: Arc<Context>,
-    writer: reflector::store::Writer<Pod>,
-    mut wakes: mpsc::Receiver<BatchKey>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
+    scopes: Vec<Scope>,
+    wakes: mpsc::Receiver<BatchKey>,
+    stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    let client = context.client.clone();
+    let stop = stop.boxed().shared();
+    let share = u16::try_from(scopes.len()).map_or(1, |scopes| (CONCURRENCY / scopes).max(1));
+    let (mut wake, mut stores, mut passes) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for scope in scopes {
+        let (sender, woken) = mpsc::channel(WAKES);
+        wake.insert(scope.namespace.clone(), sender);
+        let (batches, reconciling) = watch(&context, scope, woken, share, stop.clone());
+        stores.push(batches);
+        passes.push(reconciling);
+    }
+    let waking = tokio::spawn(hand_out(wakes, wake));
+    let sweeping = tokio::spawn(sweep(Arc::clone(&context), stores));
+    join_all(passes).await;
+    sweeping.abort();
+    waking.abort();
+}
+
+/// A controller over one scope: its batches, and its work to be awaited.
+fn watch(
+    context: &Arc<Context>,
+    scope: Scope,
+    mut wakes: mpsc::Receiver<BatchKey>,
+    concurrency: u16,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> (Store<Guarded>, BoxFuture<'static, ()>) {
+    let (client, context) = (&context.client, Arc::clone(context));
     let pods = watcher(
-        Api::<Pod>::all(client.clone()),
+        scope.api::<Pod>(client),
         watcher::Config::default().labels(BATCH_UID_LABEL),
     );
-    let pods = pods.default_backoff().reflect(writer).touched_objects();
+    let batches = scope.api::<Guarded>(client);
+    let pods = pods.default_backoff().reflect(scope.writer).touched_objects();
     let woken = futures_util::stream::poll_fn(move |context| wakes.poll_recv(context));
     let woken = woken.map(|key: BatchKey| ObjectRef::<Guarded>::new(&key.name).within(&key.namespace));
-    let controller = Controller::new(Api::<Guarded>::all(client), watcher::Config::default())
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+    let controller = Controller::new(batches, watcher::Config::default())
+        .with_config(controller::Config::default().concurrency(concurrency))
         .owns_stream(pods)
         .reconcile_on(woken)
         .graceful_shutdown_on(stop);
     let batches = controller.store();
-    let sweeping = tokio::spawn(sweep(Arc::clone(&context), batches));
     // Pods first: a pass over a batch of which no pod is known yet would make them all again.
-    let pods_known = known(context.pods.clone());
+    let pods_known = known(scope.pods);
     let pass = move |batch, context| {
         let pods_known = pods_known.clone();
         async move {
@@ -66,20 +144,30 @@ pub(crate) async fn run(
         }
     };
     let passes = controller.run(pass, error_policy, Arc::clone(&context));
-    passes
-        .for_each(|pass| async {
-            match pass {
-                Ok(_) => context.counters.reconciles.inc(),
-                // A batch that is gone is no trouble.
-                Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => {
-                    context.counters.reconcile_errors.inc();
-                    tracing::warn!(%error, "a batch cannot be reconciled");
-                }
+    let counted = passes.for_each(move |pass| {
+        match pass {
+            Ok(_) => context.counters.reconciles.inc(),
+            // A batch that is gone is no trouble.
+            Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => {
+                context.counters.reconcile_errors.inc();
+                tracing::warn!(%error, "a batch cannot be reconciled");
             }
-        })
-        .await;
-    sweeping.abort();
+        }
+        ready(())
+    });
+    (batches, counted.boxed())
+}
+
+/// Hands each wake-up to the controller that watches its namespace.
+async fn hand_out(mut wakes: mpsc::Receiver<BatchKey>, controllers: BTreeMap<Option<String>, mpsc::Sender<BatchKey>>) {
+    while let Some(key) = wakes.recv().await {
+        let own = controllers.get(&Some(key.namespace.clone()));
+        if let Some(controller) = own.or_else(|| controllers.get(&None)) {
+            // One that has ended needs no waking.
+            let _ = controller.send(key).await;
+        }
+    }
 }
 
 /// Ends once a store has seen all that is there. A store itself wakes only the last of those who wait for it.
@@ -104,13 +192,13 @@ fn error_policy(_: Arc<Guarded>, error: &Error, _: Arc<Context>) -> Action {
 
 /// Lets the ventilators of batches leave that were deleted. Before the store is complete there is no pass, so none has one;
 /// and waiting for the store would keep the controller from being told.
-async fn sweep(context: Arc<Context>, batches: Store<Guarded>) {
+async fn sweep(context: Arc<Context>, batches: Vec<Store<Guarded>>) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
         every.tick().await;
-        let there: std::collections::BTreeSet<_> = batches
-            .state()
+        let there: BTreeSet<_> = batches
             .iter()
+            .flat_map(Store::state)
             .filter_map(|batch| batch.0.as_ref().ok().and_then(uid))
             .collect();
         context.forget_others(|uid| there.contains(&uid));
@@ -125,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_who_waits_for_the_pods_is_woken() {
-        let (store, mut writer) = pod_store();
+        let (store, mut writer) = reflector::store::<Pod>();
         let known = known(store);
         let waiting: Vec<_> = (0..8).map(|_| tokio::spawn(known.clone())).collect();
         // All of them wait before there is anything to see.
@@ -138,5 +226,55 @@ mod tests {
                 .unwrap()
                 .unwrap();
         }
+    }
+    #[test]
+    fn one_scope_is_all_namespaces_and_each_named_one_is_one() {
+        let named = |namespaces: &[&str]| {
+            let namespaces: Vec<_> = namespaces.iter().map(|&name| name.to_owned()).collect();
+            let (_, scopes) = scopes(&namespaces);
+            scopes.into_iter().map(|scope| scope.namespace).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&[]), [None]);
+        assert_eq!(named(&["b", "a", "b"]), [Some("a".to_owned()), Some("b".to_owned())]);
+    }
+
+    fn pod(namespace: &str) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some("p".to_owned());
+        pod.metadata.namespace = Some(namespace.to_owned());
+        pod
+    }
+
+    #[test]
+    fn pods_are_found_by_namespace_however_they_are_watched() {
+        for watched in [vec![], vec!["a".to_owned(), "b".to_owned()]] {
+            let (pods, mut scopes) = scopes(&watched);
+            for namespace in ["a", "b"] {
+                let own = scopes
+                    .iter_mut()
+                    .find(|scope| scope.namespace.as_deref().is_none_or(|it| it == namespace));
+                own.unwrap().writer.apply_watcher_event(&Event::Apply(pod(namespace)));
+            }
+            assert_eq!(pods.of("a", |_| true), [Arc::new(pod("a"))]);
+            assert!(pods.of("a", |_| false).is_empty() && pods.of("c", |_| true).is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_goes_to_the_controller_of_its_namespace() {
+        let key = |namespace: &str| BatchKey {
+            namespace: namespace.to_owned(),
+            name: "batch".to_owned(),
+        };
+        let (wake, wakes) = mpsc::channel(4);
+        let ((to_a, mut a), (to_b, mut b)) = (mpsc::channel(4), mpsc::channel(4));
+        let controllers = BTreeMap::from([(Some("a".to_owned()), to_a), (Some("b".to_owned()), to_b)]);
+        for namespace in ["b", "elsewhere", "a"] {
+            wake.send(key(namespace)).await.unwrap();
+        }
+        drop(wake);
+        hand_out(wakes, controllers).await;
+        assert_eq!((a.recv().await, a.recv().await), (Some(key("a")), None));
+        assert_eq!((b.recv().await, b.recv().await), (Some(key("b")), None));
     }
 }

@@ -93,7 +93,7 @@ async fn run(args: &OperatorArgs) -> Result<()> {
         _ = interrupt.recv() => return Ok(()),
     }
     tracing::info!(identity, "leading");
-    let (pods, writer) = controller::pod_store();
+    let (pods, scopes) = controller::scopes(&args.watch_namespaces);
     let reporter = Reporter {
         controller: "harmony-operator".to_owned(),
         instance: Some(args.pod_name.clone()),
@@ -113,7 +113,7 @@ async fn run(args: &OperatorArgs) -> Result<()> {
         // Whoever drops the sender means the same.
         let _ = stopped.await;
     };
-    let controlling = tokio::spawn(controller::run(context, writer, wakes, stopped));
+    let controlling = tokio::spawn(controller::run(context, scopes, wakes, stopped));
     let deposed = tokio::select! {
         _ = leading => true,
         _ = terminate.recv() => false,
@@ -153,7 +153,9 @@ fn links(args: &OperatorArgs) -> Result<Links> {
 fn source(args: &OperatorArgs) -> SourceConfig {
     SourceConfig {
         max_spool_bytes: args.max_spool_bytes,
-        reach: Reach::NotLocal,
+        reach: Reach::NotLocal {
+            hosts: args.source_hosts.as_slice().into(),
+        },
         ..SourceConfig::new(&args.spool_dir, &args.spool_dir)
     }
 }

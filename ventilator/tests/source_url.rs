@@ -249,7 +249,8 @@ fn an_operator_asks_no_local_server() {
         "[::ffff:127.0.0.1]",
         "localhost",
     ] {
-        let refused = read(&format!("http://user:secret@{host}:{port}/a"), Reach::NotLocal).unwrap_err();
+        let reach = Reach::NotLocal { hosts: [].into() };
+        let refused = read(&format!("http://user:secret@{host}:{port}/a"), reach).unwrap_err();
         assert!(matches!(refused, SourceError::Local { .. }), "{host}: {refused}");
         let message = refused.to_string();
         assert!(
@@ -257,6 +258,19 @@ fn an_operator_asks_no_local_server() {
             "{message}"
         );
     }
+    let hosts = ["data.example.org".parse().unwrap()].into();
+    let refused = read(
+        &format!("http://user:secret@other.example:{port}/a"),
+        Reach::NotLocal { hosts },
+    )
+    .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "cannot read http://user@other.example:{port}/a: other.example is not among the hosts that are allowed; put the tasks \
+             behind one that is, or have it added: the chart's value sourceHosts, which is the operator's flag --source-host"
+        )
+    );
     // Nobody has asked the server so far, so it still has its one answer.
     assert_eq!(read(&format!("http://127.0.0.1:{port}/a"), Reach::Any).unwrap(), 2);
 }

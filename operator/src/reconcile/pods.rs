@@ -20,9 +20,9 @@ impl Pass<'_> {
     /// Finds the pods of this batch among all that the watch has shown.
     pub(super) fn see_pods(&mut self) {
         let uid = self.uid.to_string();
-        let namespace = self.object.namespace();
-        let mine = |pod: &Pod| pod.namespace() == namespace && pod.labels().get(BATCH_UID_LABEL) == Some(&uid);
-        let pods = self.context.pods.state_filter(mine);
+        let namespace = self.object.namespace().unwrap_or_default();
+        let mine = |pod: &Pod| pod.labels().get(BATCH_UID_LABEL) == Some(&uid);
+        let pods = self.context.pods.of(&namespace, mine);
         let name = self.names.as_ref().map(Names::collector);
         let collector = pods.iter().find(|pod| pod.metadata.name == name);
         self.collector = CollectorPod::observe(collector.map(AsRef::as_ref), self.now);

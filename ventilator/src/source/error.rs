@@ -111,6 +111,17 @@ pub enum SourceError {
         /// Which part of it leads where.
         reason: String,
     },
+    /// A server that is not in the operator's list.
+    #[error(
+        "cannot read {url}: {reason}; put the tasks behind one that is, or have it added: the chart's value sourceHosts, which is \
+         the operator's flag --source-host"
+    )]
+    HostNotAllowed {
+        /// The address, without its password.
+        url: String,
+        /// Which host it leads to.
+        reason: String,
+    },
     /// A server that answers, but not with the tasks.
     #[error("{url} answered {status}, expected 200 OK")]
     Status {
@@ -174,6 +185,7 @@ impl SourceError {
             | Self::Read { .. }
             | Self::Changed { .. }
             | Self::Late { .. }
+            | Self::HostNotAllowed { .. } // the list may grow
             | Self::Fetch { .. }
             | Self::Spool { .. }
             | Self::SpoolDamaged { .. } => false,

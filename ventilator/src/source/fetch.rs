@@ -7,7 +7,7 @@ use std::thread;
 use reqwest::blocking::{Client, Response};
 use url::Url;
 
-use super::reach::{self, Local};
+use super::reach::{self, Refusal};
 use super::{SourceConfig, SourceError};
 
 /// Asks for `url`, following redirects, and returns the body. An answer shorter than announced ends in an error.
@@ -27,15 +27,12 @@ pub(super) fn without_password(url: &Url) -> String {
 }
 
 fn ask(url: &Url, config: &SourceConfig) -> Result<Response, SourceError> {
-    let SourceConfig { patience, reach, .. } = *config;
-    let local = |local: &Local| SourceError::Local {
-        url: without_password(url),
-        reason: local.to_string(),
-    };
-    reach.check(url).map_err(|refused| local(&refused))?;
+    let SourceConfig { patience, reach, .. } = config;
+    let patience = *patience;
+    reach.check(url).map_err(|refusal| refused(url, &refusal))?;
     let failed = |error: reqwest::Error| {
-        if let Some(refused) = reach::refusal(&error) {
-            return local(refused);
+        if let Some(refusal) = reach::refusal(&error) {
+            return refused(url, refusal);
         }
         if error.is_timeout() {
             return SourceError::Late {
@@ -62,6 +59,14 @@ fn ask(url: &Url, config: &SourceConfig) -> Result<Response, SourceError> {
         url: without_password(response.url()),
         status: response.status().to_string(),
     })
+}
+
+fn refused(url: &Url, refusal: &Refusal) -> SourceError {
+    let (url, reason) = (without_password(url), refusal.to_string());
+    match refusal {
+        Refusal::Local(_) => SourceError::Local { url, reason },
+        Refusal::Host(_) => SourceError::HostNotAllowed { url, reason },
+    }
 }
 
 fn unreadable(url: &Url, reason: String) -> SourceError {

@@ -6,6 +6,7 @@
 mod blocks;
 mod error;
 mod fetch;
+mod hosts;
 mod lines;
 mod memory;
 mod reach;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use harmony_api::Tasks;
 
 pub use error::SourceError;
+pub use hosts::{HostPattern, InvalidHost};
 pub use reach::Reach;
 
 /// SHA-256 of all the tasks of a batch.

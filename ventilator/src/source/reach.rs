@@ -4,7 +4,6 @@
 //! only the operator's own host can reach: its loopback, and the metadata service of the cloud.
 
 use std::error::Error;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,70 +12,75 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use url::{Host, Url};
 
+use super::hosts::{self, HostPattern};
+
 /// Which servers an address may lead to, also after redirects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
     /// Any server.
     #[default]
     Any,
     /// No server at a loopback, link-local, unspecified, broadcast or multicast address, by whatever name. Proxies of the
     /// environment are not asked, since they look names up by themselves.
-    NotLocal,
+    NotLocal {
+        /// Only these hosts; all if there are none.
+        hosts: Arc<[HostPattern]>,
+    },
 }
 
-/// Why a server is not asked.
-#[derive(Debug)]
-pub(super) struct Local {
-    /// The name or address that leads to it.
-    host: String,
+/// Why a server is not asked: the name or address that leads to it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// It is the reader's own host or network.
+    #[error("{0} is a loopback, link-local, unspecified or multicast address")]
+    Local(String),
+    /// It is not in the list.
+    #[error("{0} is not among the hosts that are allowed")]
+    Host(String),
 }
-
-impl fmt::Display for Local {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = &self.host;
-        write!(f, "{host} is a loopback, link-local, unspecified or multicast address")
-    }
-}
-
-impl Error for Local {}
 
 impl Reach {
     /// Whether this address may be asked at all, as far as it says so by itself.
-    pub(super) fn check(self, url: &Url) -> Result<(), Local> {
+    pub(super) fn check(&self, url: &Url) -> Result<(), Refusal> {
+        let Self::NotLocal { hosts } = self else {
+            return Ok(());
+        };
+        if let Some(host) = hosts::refused(hosts, url) {
+            return Err(Refusal::Host(host));
+        }
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             Some(Host::Domain(_)) | None => return Ok(()),
         };
-        if self == Self::NotLocal && is_local(address) {
-            return Err(Local {
-                host: address.to_string(),
-            });
+        if is_local(address) {
+            return Err(Refusal::Local(address.to_string()));
         }
         Ok(())
     }
 
     /// Makes a client check names when it looks them up, and addresses when it is redirected.
-    pub(super) fn bound(self, client: ClientBuilder) -> ClientBuilder {
-        match self {
-            Self::Any => client,
-            Self::NotLocal => client
-                .no_proxy()
-                .dns_resolver(Arc::new(Resolver))
-                .redirect(Policy::custom(move |attempt| match self.check(attempt.url()) {
-                    Ok(()) => Policy::default().redirect(attempt),
-                    Err(local) => attempt.error(local),
-                })),
+    pub(super) fn bound(&self, client: ClientBuilder) -> ClientBuilder {
+        if *self == Self::Any {
+            return client;
         }
+        let reach = self.clone();
+        client
+            .no_proxy()
+            .dns_resolver(Arc::new(Resolver))
+            .redirect(Policy::custom(move |attempt| match reach.check(attempt.url()) {
+                Ok(()) => Policy::default().redirect(attempt),
+                Err(refusal) => attempt.error(refusal),
+            }))
     }
 }
 
-/// The error that says so, if a server was not asked for its address.
-pub(super) fn refusal(error: &reqwest::Error) -> Option<&Local> {
+/// The error that says so, if a server was not asked for its address or name.
+pub(super) fn refusal(error: &reqwest::Error) -> Option<&Refusal> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if let Some(local) = error.downcast_ref::<Local>() {
-            return Some(local);
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return Some(refusal);
         }
         cause = error.source();
     }
@@ -91,8 +95,7 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if found.iter().any(|address| is_local(address.ip())) {
-                let host = name.as_str().to_owned();
-                return Err(Local { host }.into());
+                return Err(Refusal::Local(name.as_str().to_owned()).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -175,32 +178,51 @@ mod tests {
         }
     }
 
-    /// A server that is asked by a name of a test sends its client to each of these.
+    /// What a client says that is bound by `reach` and sent to `target` by a server that it may ask.
+    fn redirected(reach: &Reach, target: &str) -> reqwest::Error {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1_024]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let client = reach
+            .bound(Client::builder())
+            .resolve("outside.test", address)
+            .build()
+            .unwrap();
+        let url = format!("http://outside.test:{}/", address.port());
+        let error = client.get(url).send().unwrap_err();
+        server.join().unwrap();
+        error
+    }
+
     #[test]
     fn redirects_lead_to_no_local_server() {
+        let reach = Reach::NotLocal { hosts: [].into() };
         for target in [
             "http://127.0.0.1:9/",
             "http://localhost:9/",
             "http://[::1]:9/",
             "http://2130706433:9/",
         ] {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            let server = thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let _ = stream.read(&mut [0; 1_024]).unwrap();
-                let answer = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
-                stream.write_all(answer.as_bytes()).unwrap();
-            });
-            let client = Reach::NotLocal
-                .bound(Client::builder())
-                .resolve("outside.test", address)
-                .build()
-                .unwrap();
-            let url = format!("http://outside.test:{}/", address.port());
-            let error = client.get(url).send().unwrap_err();
-            assert!(refusal(&error).is_some(), "{target}: {error:?}");
-            server.join().unwrap();
+            let error = redirected(&reach, target);
+            assert!(
+                matches!(refusal(&error), Some(Refusal::Local(_))),
+                "{target}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn redirects_lead_to_no_host_that_is_not_allowed() {
+        let hosts = ["outside.test", "*.below.test"].map(|host| host.parse().unwrap());
+        let reach = Reach::NotLocal { hosts: hosts.into() };
+        for target in ["other.test", "below.test", "10.0.0.1"] {
+            let error = redirected(&reach, &format!("http://{target}:9/"));
+            assert_eq!(refusal(&error), Some(&Refusal::Host(target.to_owned())), "{error:?}");
         }
     }
 }
