@@ -54,12 +54,16 @@ pub struct OperatorArgs {
     /// When that image is pulled: Always, `IfNotPresent` or Never.
     #[arg(long, default_value = "IfNotPresent", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: String,
-    /// The folder for tasks that can be read only once, such as those behind a URL.
+    /// The folder for tasks that can be read only once, such as those behind a URL. What an earlier process left there is
+    /// removed: each operator needs a folder of its own.
     #[arg(long, default_value = "/var/lib/harmony", value_name = "DIR")]
     pub spool_dir: PathBuf,
     /// Bytes that the tasks of one batch may take in that folder.
     #[arg(long, default_value_t = 16 << 30, value_name = "BYTES")]
     pub max_spool_bytes: u64,
+    /// Bytes that the tasks of all batches may take in that folder together: less than its volume holds.
+    #[arg(long, default_value_t = 18 << 30, value_name = "BYTES")]
+    pub max_spool_bytes_total: u64,
     /// Metrics, health and state.
     #[command(flatten)]
     pub admin: AdminArgs,

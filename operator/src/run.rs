@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use harmony_admin::Inspections;
-use harmony_ventilator::source::{Reach, SourceConfig};
+use harmony_ventilator::source::{Reach, SourceConfig, SpoolRoom};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use prometheus::Registry;
@@ -65,6 +65,8 @@ fn start(args: &OperatorArgs) -> Result<()> {
 
 async fn run(args: &OperatorArgs) -> Result<()> {
     let links = links(args)?;
+    ventilators::remove_leftovers(&args.spool_dir)
+        .with_context(|| format!("--spool-dir {} cannot be tidied up", args.spool_dir.display()))?;
     let client = Client::try_default()
         .await
         .context("the API server cannot be found: neither a service account nor a kubeconfig is here")?;
@@ -74,6 +76,7 @@ async fn run(args: &OperatorArgs) -> Result<()> {
     let ventilators = Ventilators::new(ventilators::Settings {
         name: args.pod_name.clone(),
         spool_dir: args.spool_dir.clone(),
+        spool_room: SpoolRoom::new(args.max_spool_bytes_total),
         transport: args.link.config(),
         wake,
     });

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail by it
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use harmony_operator::ventilators::{BatchKey, Launch, Running, Settings, Ventila
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::{Event, WorkerView};
 use harmony_protocol::wire::{Ending, Executor, Policy, Work};
-use harmony_ventilator::source::SourceConfig;
+use harmony_ventilator::source::{SourceConfig, SpoolRoom};
 use harmony_worker::WorkerArgs;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -23,6 +24,9 @@ use uuid::Uuid;
 
 /// Ten times what a step should take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Bytes for the tasks of all batches of one host.
+const SPOOL_ROOM: u64 = 10;
 
 #[derive(Parser)]
 struct WorkerProgram {
@@ -108,6 +112,7 @@ impl Fleet {
         let settings = Settings {
             name: name.to_owned(),
             spool_dir: self.folder.path().join(name),
+            spool_room: SpoolRoom::new(SPOOL_ROOM),
             transport: harmony_transport::Config::default(),
             wake,
         };
@@ -373,6 +378,55 @@ async fn tasks_that_cannot_be_read_or_are_others_are_told() {
     assert_eq!(was, ([7; 32], true));
     // Each end wakes the reconciler.
     assert!(woken.recv().await.is_some() && woken.recv().await.is_some());
+}
+
+/// Serves two tasks, of six bytes in all, to whoever asks.
+fn serve_two_tasks() -> Tasks {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/tasks.txt", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // The request is of no interest, but unread bytes would reset the connection.
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nab\ncd\n");
+        }
+    });
+    Tasks::Url(url.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_source_waits_for_room_on_the_volume() {
+    let fleet = Fleet::new(true);
+    let (ventilators, _woken) = fleet.host("room");
+    let tasks = serve_two_tasks();
+    let from_url = |uid| Launch {
+        tasks: tasks.clone(),
+        completions: None,
+        ..launch(uid, 2)
+    };
+    let (first, second) = (BatchUid(Uuid::new_v4()), BatchUid(Uuid::new_v4()));
+    ventilators.start(from_url(first));
+    find(&ventilators, first, |state| {
+        matches!(state, VentilatorState::Running(_)).then_some(())
+    })
+    .await;
+    ventilators.start(from_url(second));
+    let (error, is_input) = find(&ventilators, second, |state| match state {
+        VentilatorState::SourceFailed { error, is_input } => Some((error.clone(), *is_input)),
+        _ => None,
+    })
+    .await;
+    assert!(
+        !is_input && error.contains("does not fit into the 10 bytes") && error.contains("spool.maxBytes"),
+        "{error}"
+    );
+    ventilators.stop_all().await;
+    ventilators.start(from_url(second));
+    find(&ventilators, second, |state| {
+        matches!(state, VentilatorState::Running(_)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

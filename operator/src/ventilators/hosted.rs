@@ -11,13 +11,13 @@ use harmony_protocol::ventilator::{Config, Event, Progress, Ventilator, WorkerVi
 use harmony_protocol::wire::{Role, Work};
 use harmony_transport::Transport;
 use harmony_ventilator::driver::{self, Command, Host};
-use harmony_ventilator::source::{self, Digest, Opened, SourceConfig};
+use harmony_ventilator::source::{self, Digest, Opened, SourceConfig, SpoolShare};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::{BatchKey, EVENTS_KEPT, Launch, Running, Settings, VentilatorState};
+use super::{BatchKey, EVENTS_KEPT, Launch, Running, Settings, VentilatorState, spools};
 
 /// See the module.
 #[derive(Debug)]
@@ -97,10 +97,8 @@ impl Hosted {
         let (key, work) = (launch.key.clone(), launch.work.clone());
         let kept = launch.epoch_floor;
         let hosting = Hosting {
-            // A ventilator that is still leaving may read the folder of the same batch.
-            spool: settings
-                .spool_dir
-                .join(format!("{}-{}", launch.uid, Uuid::new_v4().simple())),
+            spool: spools::folder(&settings.spool_dir, launch.uid),
+            share: Arc::new(settings.spool_room.share()),
             waker: Waker::new(launch.key.clone(), settings.wake.clone()),
             settings: settings.clone(),
             shown: Arc::clone(&shown),
@@ -197,6 +195,8 @@ impl Hosted {
 struct Hosting {
     settings: Settings,
     spool: PathBuf,
+    /// Given back after the folder is removed.
+    share: Arc<SpoolShare>,
     waker: Waker,
     shown: Arc<Shown>,
 }
@@ -218,6 +218,7 @@ impl Hosting {
         let config = SourceConfig {
             base_dir: self.spool.clone(),
             spool_dir: self.spool.clone(),
+            spool_share: Some(Arc::clone(&self.share)),
             ..launch.source.clone()
         };
         let opened = spawn_blocking(move || source::open(&tasks, completions, &config)).await;

@@ -4,6 +4,7 @@
 //! still being read. What changes is told by the channel of batch keys, and read by [`Ventilators::state`].
 
 mod hosted;
+mod spools;
 mod state;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use harmony_protocol::ids::{BatchUid, Epoch};
 use harmony_protocol::ventilator::{Event, Progress, Snapshot, SuccessPolicy};
 use harmony_protocol::wire::{Policy, Work};
 use harmony_ventilator::driver::Command;
-use harmony_ventilator::source::{Digest, SourceConfig};
+use harmony_ventilator::source::{Digest, SourceConfig, SpoolRoom};
 use tokio::sync::{mpsc, oneshot};
 
 use self::hosted::Hosted;
+pub(crate) use self::spools::remove_leftovers;
 pub use self::state::{Running, VentilatorState};
 
 /// Events of one batch that wait to be read; the oldest are dropped beyond it, since the newest say more.
@@ -43,6 +45,8 @@ pub struct Settings {
     pub name: String,
     /// The folder for tasks that can be read only once; each ventilator has a folder of its own in it.
     pub spool_dir: PathBuf,
+    /// What that folder has room for.
+    pub spool_room: SpoolRoom,
     /// How links are protected.
     pub transport: harmony_transport::Config,
     /// Gets the key of a batch whenever something happened that its status or its pods depend on. A key that does not fit is

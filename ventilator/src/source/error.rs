@@ -131,8 +131,24 @@ pub enum SourceError {
         status: String,
     },
     /// More than may be written down.
-    #[error("{origin} holds more than {limit} bytes, which is the limit for tasks that have to be written down")]
+    #[error(
+        "{origin} holds more than {limit} bytes, which is the limit for tasks that have to be written down; split the batch, or \
+         raise the chart's value spool.maxBytesPerBatch, which is the operator's flag --max-spool-bytes, and with it \
+         spool.maxBytes and spool.sizeLimit; on one machine name a file, which is read where it is"
+    )]
     TooLarge {
+        /// The pipe or address.
+        origin: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// More than may be written down together with the tasks of other batches.
+    #[error(
+        "{origin} does not fit into the {limit} bytes for the tasks of all batches that have to be written down; it is tried \
+         again when others have ended, or raise the chart's values spool.maxBytes, which is the operator's flag \
+         --max-spool-bytes-total, and spool.sizeLimit"
+    )]
+    NoRoom {
         /// The pipe or address.
         origin: String,
         /// The limit.
@@ -187,6 +203,7 @@ impl SourceError {
             | Self::Late { .. }
             | Self::HostNotAllowed { .. } // the list may grow
             | Self::Fetch { .. }
+            | Self::NoRoom { .. } // others give theirs back
             | Self::Spool { .. }
             | Self::SpoolDamaged { .. } => false,
         }

@@ -52,13 +52,20 @@ fn ask(url: &Url, config: &SourceConfig) -> Result<Response, SourceError> {
         .build()
         .and_then(|client| client.get(url.clone()).send())
         .map_err(failed)?;
-    if response.status() == reqwest::StatusCode::OK {
-        return Ok(response);
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(SourceError::Status {
+            url: without_password(response.url()),
+            status: response.status().to_string(),
+        });
     }
-    Err(SourceError::Status {
-        url: without_password(response.url()),
-        status: response.status().to_string(),
-    })
+    // Who says so beforehand need not be read in vain.
+    match response.content_length() {
+        Some(length) if length > config.max_spool_bytes => Err(SourceError::TooLarge {
+            origin: without_password(url),
+            limit: config.max_spool_bytes,
+        }),
+        _ => Ok(response),
+    }
 }
 
 fn refused(url: &Url, refusal: &Refusal) -> SourceError {

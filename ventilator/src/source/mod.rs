@@ -10,12 +10,14 @@ mod hosts;
 mod lines;
 mod memory;
 mod reach;
+mod room;
 mod spool;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{self, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use harmony_api::Tasks;
@@ -23,6 +25,7 @@ use harmony_api::Tasks;
 pub use error::SourceError;
 pub use hosts::{HostPattern, InvalidHost};
 pub use reach::Reach;
+pub use room::{SpoolRoom, SpoolShare};
 
 /// SHA-256 of all the tasks of a batch.
 pub type Digest = [u8; 32];
@@ -54,6 +57,8 @@ pub struct SourceConfig {
     pub spool_dir: PathBuf,
     /// The bytes that may be written down.
     pub max_spool_bytes: u64,
+    /// Where they are counted together with those of other batches, if there are others.
+    pub spool_share: Option<Arc<SpoolShare>>,
     /// How long a server may take to connect, to answer, and for each further piece.
     pub patience: Duration,
     /// Which servers may be asked.
@@ -72,6 +77,7 @@ impl SourceConfig {
             base_dir: base_dir.into(),
             spool_dir: spool_dir.into(),
             max_spool_bytes: Self::MAX_SPOOL_BYTES,
+            spool_share: None,
             patience: Self::PATIENCE,
             reach: Reach::Any,
         }
@@ -101,8 +107,8 @@ pub fn open(tasks: &Tasks, completions: Option<u64>, config: &SourceConfig) -> R
         Tasks::Url(url) => {
             let origin = fetch::without_password(url);
             if !spool::holds(&origin, config)? {
-                let body = fetch::fetch(url, config)?;
-                spool::write(&origin, body, config)?;
+                let answer = fetch::fetch(url, config)?;
+                spool::write(&origin, answer, config)?;
             }
             open_spool(&origin, completions, config)
         }

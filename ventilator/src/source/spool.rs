@@ -80,7 +80,7 @@ pub(super) fn write(origin: &str, tasks: impl Read, config: &SourceConfig) -> Re
 
 fn copy(mut tasks: impl Read, file: &mut File, origin: &str, config: &SourceConfig) -> Result<Digest, SourceError> {
     let mut hash = Sha256::new();
-    let mut left = config.max_spool_bytes;
+    let mut written = 0;
     let mut chunk = vec![0; CHUNK];
     loop {
         let bytes =
@@ -88,15 +88,30 @@ fn copy(mut tasks: impl Read, file: &mut File, origin: &str, config: &SourceConf
         if bytes.is_empty() {
             return Ok(hash.finalize().into());
         }
-        left = left
-            .checked_sub(bytes.len() as u64)
-            .ok_or_else(|| SourceError::TooLarge {
-                origin: origin.to_owned(),
-                limit: config.max_spool_bytes,
-            })?;
+        let more = bytes.len() as u64;
+        written += more;
+        within_limits(written, more, origin, config)?;
         hash.update(bytes);
         file.write_all(bytes)
             .map_err(|source| SourceError::spool(&lines_path(config), source))?;
+    }
+}
+
+/// Whether `written` bytes may be written, of which `more` are new.
+fn within_limits(written: u64, more: u64, origin: &str, config: &SourceConfig) -> Result<(), SourceError> {
+    let origin = || origin.to_owned();
+    if written > config.max_spool_bytes {
+        return Err(SourceError::TooLarge {
+            origin: origin(),
+            limit: config.max_spool_bytes,
+        });
+    }
+    match &config.spool_share {
+        Some(share) if !share.take(more) => Err(SourceError::NoRoom {
+            origin: origin(),
+            limit: share.limit(),
+        }),
+        _ => Ok(()),
     }
 }
 
