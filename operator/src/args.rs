@@ -54,6 +54,10 @@ pub struct OperatorArgs {
     /// When that image is pulled: Always, `IfNotPresent` or Never.
     #[arg(long, default_value = "IfNotPresent", value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: String,
+    /// A Secret that the image is pulled with; may be given several times. The pods of batches name it, so it must be in
+    /// their namespaces.
+    #[arg(long = "image-pull-secret", value_name = "SECRET")]
+    pub image_pull_secrets: Vec<String>,
     /// The folder for tasks that can be read only once, such as those behind a URL. What an earlier process left there is
     /// removed: each operator needs a folder of its own.
     #[arg(long, default_value = "/var/lib/harmony", value_name = "DIR")]

@@ -167,6 +167,7 @@ fn settings(args: &OperatorArgs, links: Links) -> Settings {
     Settings {
         image: args.image.clone(),
         image_pull_policy: Some(args.image_pull_policy.clone()),
+        image_pull_secrets: args.image_pull_secrets.clone(),
         links,
         operator_namespace: args.namespace.clone(),
     }

@@ -5,8 +5,8 @@
 mod support;
 
 use harmony_api::conventions::{AGENT_CONTAINER, AGENT_VOLUME};
-use harmony_operator::reconcile::build::{Links, worker_pod};
-use k8s_openapi::api::core::v1::{PodSpec, SecurityContext, Toleration};
+use harmony_operator::reconcile::build::{Links, build, worker_pod};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, SecurityContext, Toleration};
 
 use self::support::{SMALL, assert_written, batch, filter, named, restricted, settings, worker, worker_spec};
 
@@ -284,4 +284,21 @@ fn a_revision_changes_with_what_pods_are_made_from_and_with_nothing_else() {
     let filtered =
         |command: &str| batch(&format!("{SMALL}  executor: {{process: {{command: [{command}]}}}}\n")).revision;
     assert_ne!(filtered("a"), filtered("b"));
+}
+
+#[test]
+fn the_images_secrets_come_behind_those_of_the_template() {
+    let spec = "
+  completions: 10
+  template: {spec: {imagePullSecrets: [{name: own}, {name: both}], containers: [{name: worker, image: i, command: [c]}]}}
+";
+    let mut settings = settings(Links::InsecureTcp);
+    settings.image_pull_secrets = vec!["both".to_owned(), "harmony".to_owned()];
+    let batch = batch(spec);
+    let names = |pod: Pod| -> Vec<_> {
+        let secrets = pod.spec.unwrap().image_pull_secrets.unwrap();
+        secrets.into_iter().map(|secret| secret.name).collect()
+    };
+    assert_eq!(names(worker_pod(&batch, &settings, 0, 0)), ["own", "both", "harmony"]);
+    assert_eq!(names(build(&batch, &settings).collector), ["both", "harmony"]);
 }

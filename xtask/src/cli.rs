@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::chart;
 use crate::cluster::{self, Layout};
 use crate::context::Context;
 use crate::crds;
@@ -28,8 +29,10 @@ enum Command {
     Test(Selection),
     /// Runs the long forms of the tests: those marked `#[ignore]`.
     Soak(Selection),
-    /// Writes crds/harmonybatches.yaml anew, from the types.
+    /// Writes crds/harmonybatches.yaml and its copies anew, from the types.
     Crds,
+    /// Writes deploy/harmony.yaml and the chart's table of values anew, from the chart. Needs Helm, or Go to build it.
+    Chart,
     /// Runs the simulator; its own options follow.
     Simulate {
         /// Handed on to the simulator, as --help is.
@@ -87,6 +90,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Test(selection) => run_steps(&selection, suite::TEST),
         Command::Soak(selection) => run_steps(&selection, suite::SOAK),
         Command::Crds => Context::from_environment(false).and_then(|context| crds::write(&context)),
+        Command::Chart => Context::from_environment(false).and_then(|context| chart::write(&context)),
         Command::Simulate { arguments } => {
             Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
         }

@@ -7,8 +7,11 @@ use anyhow::{Context as _, Result};
 
 use crate::context::{Context, output};
 
-/// Where the copy is, from the checkout.
-const COPY: &str = "crds/harmonybatches.yaml";
+/// Where the copies are, from the checkout. A chart may hold only its own files.
+const COPIES: [&str; 2] = [
+    "crds/harmonybatches.yaml",
+    "charts/harmony/files/crds/harmonybatches.yaml",
+];
 /// The file that installs everything: one of its documents is the definition.
 const INSTALL: &str = "deploy/harmony.yaml";
 /// What is between two documents.
@@ -23,8 +26,10 @@ pub(crate) fn write(context: &Context) -> Result<ExitCode> {
     let install = context.root.join(INSTALL);
     let before = fs::read_to_string(&install).with_context(|| format!("cannot read {INSTALL}"))?;
     fs::write(install, replaced(&before, &yaml)).with_context(|| format!("cannot write {INSTALL}"))?;
-    fs::write(context.root.join(COPY), yaml).with_context(|| format!("cannot write {COPY}"))?;
-    println!("{COPY} and {INSTALL} are what the types say");
+    for copy in COPIES {
+        fs::write(context.root.join(copy), &yaml).with_context(|| format!("cannot write {copy}"))?;
+        println!("{copy} is what the types say");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

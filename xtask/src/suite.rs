@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::cargo_test::{Suite, count_and_run};
+use crate::chart;
 use crate::context::{Context, succeed, works};
 use crate::e2e;
 use crate::gates;
@@ -87,6 +88,11 @@ pub(crate) const TEST: &[Step] = &[
         name: "processes",
         purpose: "real processes, release build",
         run: |context| count_and_run(context, &PROCESSES),
+    },
+    Step {
+        name: "chart",
+        purpose: "Helm's lint, and what is written from the chart",
+        run: chart::check,
     },
     Step {
         name: "image",

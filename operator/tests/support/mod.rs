@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each file of tests uses a part
 
+pub(crate) mod manifests;
 pub(crate) mod restricted;
 
 use harmony_api::spec::HarmonyBatch;
@@ -58,6 +59,7 @@ pub(crate) fn settings(links: Links) -> Settings {
     Settings {
         image: "harmony:dev".to_owned(),
         image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_secrets: Vec::new(),
         links,
         operator_namespace: "harmony-system".to_owned(),
     }

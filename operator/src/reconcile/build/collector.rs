@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::agent::quantities;
 use super::labels::{self, Role, owned};
 use super::worker::{leave_lost_nodes, ports};
-use super::{Links, Settings, certificates, command, probes, security};
+use super::{Links, Settings, certificates, command, probes, pull, security};
 use crate::reconcile::validate::Batch;
 
 /// What autoscalers must leave alone: a collector that moves makes every worker of the batch wait.
@@ -45,22 +45,24 @@ pub(super) fn pod(batch: &Batch, settings: &Settings) -> Pod {
     }
     let mut tolerations = batch.collector.tolerations.clone().unwrap_or_default();
     leave_lost_nodes(&mut tolerations);
+    let mut spec = PodSpec {
+        automount_service_account_token: Some(false),
+        containers: vec![container(batch, settings)],
+        enable_service_links: Some(false),
+        hostname: Some(batch.names.collector()),
+        node_selector: batch.collector.node_selector.clone(),
+        restart_policy: Some("Always".to_owned()),
+        security_context: Some(security_context(batch)),
+        subdomain: Some(batch.names.collector()),
+        termination_grace_period_seconds: Some(GRACE),
+        tolerations: Some(tolerations),
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    };
+    pull::fill(&mut spec, settings);
     Pod {
         metadata,
-        spec: Some(PodSpec {
-            automount_service_account_token: Some(false),
-            containers: vec![container(batch, settings)],
-            enable_service_links: Some(false),
-            hostname: Some(batch.names.collector()),
-            node_selector: batch.collector.node_selector.clone(),
-            restart_policy: Some("Always".to_owned()),
-            security_context: Some(security_context(batch)),
-            subdomain: Some(batch.names.collector()),
-            termination_grace_period_seconds: Some(GRACE),
-            tolerations: Some(tolerations),
-            volumes: Some(volumes),
-            ..PodSpec::default()
-        }),
+        spec: Some(spec),
         status: None,
     }
 }

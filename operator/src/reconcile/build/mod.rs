@@ -9,6 +9,7 @@ mod labels;
 mod names;
 mod network;
 mod probes;
+mod pull;
 mod security;
 mod worker;
 
@@ -27,6 +28,8 @@ pub struct Settings {
     pub image: String,
     /// When kubelets pull that image; Kubernetes decides if absent.
     pub image_pull_policy: Option<String>,
+    /// Secrets that it is pulled with, by their names in each batch's namespace.
+    pub image_pull_secrets: Vec<String>,
     /// How links between pods are protected.
     pub links: Links,
     /// The operator's own namespace: links may come from there.

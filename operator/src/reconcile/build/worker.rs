@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::labels::{self, Role, worker_labels};
-use super::{Links, Settings, agent, certificates, command, probes, security};
+use super::{Links, Settings, agent, certificates, command, probes, pull, security};
 use crate::reconcile::validate::Batch;
 
 /// Autoscalers may take a worker away: its tasks are handed back.
@@ -45,6 +45,7 @@ pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: 
     let place = template.position.min(pod.containers.len());
     pod.containers.insert(place, worker);
     fill(&mut pod);
+    pull::fill(&mut pod, settings);
     Pod {
         metadata: metadata(batch, name, ordinal, generation),
         spec: Some(pod),
