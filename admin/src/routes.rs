@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::{Inspector, Metrics, NoAnswer, Snapshot};
@@ -53,6 +55,8 @@ async fn metrics<S: Snapshot>(State(subject): State<Subject<S>>) -> Result<Respo
     subject.inspector.ask().await?.observe(&mut metrics);
     let mut families = metrics.into_families();
     families.extend(subject.registry.gather());
+    // Under Prometheus' own names, so that the dashboards people have fit.
+    families.extend(ProcessCollector::for_self().collect());
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
     Ok(match encoder.encode(&families, &mut text) {

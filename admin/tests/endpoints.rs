@@ -94,6 +94,11 @@ fn metrics_show_the_state_and_the_registry() {
         assert!(lines.contains(&line), "{line} is not in\n{text}");
     }
     assert!(text.contains("harmony_build_info{version="), "{text}");
+    assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
+    for measured in ["process_resident_memory_bytes ", "process_open_fds "] {
+        let value = lines.iter().find_map(|line| line.strip_prefix(measured));
+        assert!(value.is_some_and(|value| value != "0"), "{measured}: {value:?}");
+    }
 }
 
 #[test]
