@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harmony_api::conditions::{COMPLETE, FAILED};
-use harmony_api::conventions::{BATCH_LABEL, ROLE_LABEL};
+use harmony_api::conventions::{BATCH_LABEL, ROLE_LABEL, WORKER_ROLE};
 use harmony_api::spec::HarmonyBatch;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -49,15 +49,29 @@ pub struct FailedLine {
 }
 
 /// What a user's worker pod is at least. The image is root's, which "restricted" refuses.
-const TEMPLATE: &str = "template: {spec: {containers: [{name: worker, image: shell:dev, \
-                        securityContext: {runAsUser: 1000}}]}}";
+const CONTAINERS: &str = "containers: [{name: worker, image: shell:dev, securityContext: {runAsUser: 1000}}]";
 
 /// The text of a batch: its name, and the fields of its spec besides the template, each in a line.
 pub fn batch(name: &str, fields: &str) -> String {
+    let template = format!("template: {{spec: {{{CONTAINERS}}}}}");
+    with_template(name, fields, &template)
+}
+
+/// The same with a worker on each node, as far as there are nodes.
+pub fn batch_on_all_nodes(name: &str, fields: &str) -> String {
+    let template = format!(
+        "template: {{spec: {{topologySpreadConstraints: [{{maxSkew: 1, topologyKey: kubernetes.io/hostname, \
+         whenUnsatisfiable: ScheduleAnyway, labelSelector: {{matchLabels: {{{BATCH_LABEL}: {name}, {ROLE_LABEL}: \
+         {WORKER_ROLE}}}}}}}], {CONTAINERS}}}}}"
+    );
+    with_template(name, fields, &template)
+}
+
+fn with_template(name: &str, fields: &str, template: &str) -> String {
     let fields = fields.lines().map(|field| format!("  {}\n", field.trim()));
     let fields: String = fields.collect();
     format!(
-        "---\napiVersion: harmony.dev/v1alpha1\nkind: HarmonyBatch\nmetadata: {{name: {name}}}\nspec:\n{fields}  {TEMPLATE}\n"
+        "---\napiVersion: harmony.dev/v1alpha1\nkind: HarmonyBatch\nmetadata: {{name: {name}}}\nspec:\n{fields}  {template}\n"
     )
 }
 

@@ -11,6 +11,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: counter}
 spec:
+  nodeName: NODE
   securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
   containers:
     - name: counter
@@ -31,7 +32,12 @@ pub struct Counter {
 impl Counter {
     /// Starts it in the test's namespace.
     pub async fn start(test: &Scenario) -> Result<Self> {
-        test.apply(POD).await?;
+        Self::start_on(test, "").await
+    }
+
+    /// Starts it on a node.
+    pub async fn start_on(test: &Scenario, node: &str) -> Result<Self> {
+        test.apply(&POD.replace("NODE", node)).await?;
         let pod = test.wait_for_ready("counter").await?;
         let ip = pod.status.and_then(|status| status.pod_ip);
         Ok(Self {

@@ -12,7 +12,7 @@ pub async fn kubectl(arguments: &[&str]) -> Result<String> {
 }
 
 /// The same with something to read.
-pub(crate) async fn kubectl_reading(arguments: &[&str], input: &str) -> Result<String> {
+pub async fn kubectl_reading(arguments: &[&str], input: &str) -> Result<String> {
     let mut child = Command::new("kubectl")
         .args(arguments)
         .stdin(Stdio::piped())

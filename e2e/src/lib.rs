@@ -20,10 +20,12 @@
 
 mod batch;
 mod counter;
+mod course;
 mod dump;
 mod forward;
 mod killer;
 mod kubectl;
+mod local;
 mod metrics;
 mod operator;
 mod scenario;
@@ -31,11 +33,13 @@ mod scrape;
 mod volumes;
 mod wait;
 
-pub use batch::{FailedLine, Recorded, all_right, batch, condition, program};
+pub use batch::{FailedLine, Recorded, all_right, batch, batch_on_all_nodes, condition, program};
 pub use counter::Counter;
+pub use course::{Course, doubler};
 pub use forward::fetch_forwarded;
 pub use killer::Killer;
-pub use kubectl::kubectl;
+pub use kubectl::{kubectl, kubectl_reading};
+pub use local::{Component, Frozen, Killed, LocalCluster, Node};
 pub use metrics::ApiRequests;
 pub use operator::{OPERATOR_NAMESPACE, ensure_installed, install, uninstall};
 pub use scenario::{Scenario, scenario};

@@ -12,6 +12,9 @@ use crate::operator::OPERATOR_NAMESPACE;
 /// The port `metrics` of every pod.
 const PORT: u16 = 27_780;
 
+/// A pod may not answer at all, and others are to be asked.
+const LOOK_WITHIN: &str = "--request-timeout=5s";
+
 /// The metrics of one pod at one moment.
 #[derive(Clone, Debug)]
 pub struct Scrape {
@@ -22,7 +25,7 @@ impl Scrape {
     /// Asks a pod by way of the API server.
     pub async fn of(namespace: &str, pod: &str) -> Result<Self> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy/metrics");
-        let text = kubectl(&["get", "--raw", &path]).await?;
+        let text = kubectl(&["get", "--raw", &path, LOOK_WITHIN]).await?;
         Ok(Self { text })
     }
 

@@ -1,0 +1,260 @@
+//! The processes behind a cluster that `cargo xtask cluster up` made: what no API can break, tests break here.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The variable by which a process is known as part of a local cluster; its value names the cluster.
+const MARK: &str = "HARMONY_CLUSTER";
+
+/// Where Linux shows its control groups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// A cluster whose nodes are network namespaces of this machine.
+#[derive(Clone, Debug)]
+pub struct LocalCluster {
+    folder: PathBuf,
+}
+
+impl LocalCluster {
+    /// The one of `$KUBECONFIG`. Of any other cluster the machines are out of reach, and the test cannot be made.
+    pub fn of_kubeconfig() -> Result<Self> {
+        let kubeconfig = env::var_os("KUBECONFIG").context("KUBECONFIG is not set")?;
+        let folder = Path::new(&kubeconfig).parent().unwrap_or(Path::new("/")).to_owned();
+        ensure!(
+            folder.join("processes").is_dir(),
+            "{}: this test stops processes of nodes and of the control plane, which only a cluster of \
+             `cargo xtask cluster up` on this machine lets it do",
+            kubeconfig.display()
+        );
+        Ok(Self { folder })
+    }
+
+    /// Where it keeps everything.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A program of the cluster by the name under which it was recorded, as `kube-apiserver` or `kubelet-node-1`.
+    pub fn component(&self, name: &str) -> Result<Component> {
+        Component::new(self.folder.join("processes").join(name), name)
+    }
+
+    /// A node by its name.
+    pub fn node(&self, name: &str) -> Result<Node> {
+        let settings = self.folder.join(name).join("kubelet.yaml");
+        let text = fs::read_to_string(&settings).with_context(|| format!("{}", settings.display()))?;
+        let root = text.lines().find_map(|line| line.strip_prefix("cgroupRoot: "));
+        let root = root.context("kubelet has no cgroupRoot")?.trim_matches(['"', '/']);
+        Ok(Node {
+            kubelet: self.component(&format!("kubelet-{name}"))?,
+            cgroups: cgroups(root),
+        })
+    }
+}
+
+/// The folders of a cgroup, one for each controller, or the one of version 2.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let controllers = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    let below = controllers.map(|entry| entry.path().join(name));
+    [Path::new(CGROUPS).join(name)]
+        .into_iter()
+        .chain(below)
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+/// A program of the cluster.
+#[derive(Debug)]
+pub struct Component {
+    name: String,
+    record: PathBuf,
+    id: u32,
+}
+
+impl Component {
+    fn new(record: PathBuf, name: &str) -> Result<Self> {
+        let id = fs::read_to_string(&record).with_context(|| format!("the cluster has no {name}"))?;
+        let id = id.trim().parse()?;
+        let environment = fs::read(format!("/proc/{id}/environ")).with_context(|| format!("{name} does not run"))?;
+        let marked = words(&environment).any(|word| word.starts_with(&format!("{MARK}=")));
+        // A recorded id may have gone to another process.
+        ensure!(marked, "process {id} is not the cluster's {name}");
+        let name = name.to_owned();
+        Ok(Self { name, record, id })
+    }
+
+    /// Stops it in its tracks. It goes on when what this gives is dropped.
+    pub fn freeze(&self) -> Result<Frozen> {
+        signal("STOP", &[self.id])?;
+        Ok(Frozen(vec![self.id]))
+    }
+
+    /// Kills it. It is started again when what this gives is dropped.
+    pub fn kill(self) -> Result<Killed> {
+        let process = PathBuf::from(format!("/proc/{}", self.id));
+        let again = Again {
+            line: words(&fs::read(process.join("cmdline"))?).collect(),
+            environment: words(&fs::read(process.join("environ"))?).collect(),
+            folder: fs::read_link(process.join("cwd"))?,
+            // Files of a process that has ended cannot be opened, but a file that is open stays.
+            network: fs::File::open(process.join("ns/net"))?,
+            log: fs::OpenOptions::new()
+                .append(true)
+                .open(fs::read_link(process.join("fd/2"))?)?,
+        };
+        signal("KILL", &[self.id])?;
+        Ok(Killed {
+            component: self,
+            again: Some(again),
+        })
+    }
+
+    /// Runs a program in the network that this one has, and gives what it prints.
+    pub fn beside(&self, program: &[&str]) -> Result<String> {
+        let output = Command::new("nsenter")
+            .args(["--net", "--target", &self.id.to_string()])
+            .args(program)
+            .stdin(Stdio::null())
+            .output()
+            .context("nsenter cannot be started: is util-linux installed?")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program:?}: {}", complaint.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Processes that are stopped until this is dropped.
+#[must_use = "they go on when this is dropped"]
+#[derive(Debug)]
+pub struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Who has ended meanwhile cannot go on.
+        let _ = signal("CONT", &self.0);
+    }
+}
+
+/// How a program was started.
+#[derive(Debug)]
+struct Again {
+    line: Vec<String>,
+    environment: Vec<String>,
+    folder: PathBuf,
+    network: fs::File,
+    log: fs::File,
+}
+
+impl Again {
+    fn start(self) -> Result<u32> {
+        // In a session of its own: a key pressed at the terminal of the tests is not for it.
+        let mut command = Command::new("setsid");
+        command.args(["nsenter", "--net=/proc/self/fd/0"]).args(&self.line);
+        let variables = self.environment.iter().filter_map(|word| word.split_once('='));
+        command.env_clear().envs(variables).current_dir(&self.folder);
+        let child = command
+            .stdin(self.network)
+            .stdout(self.log.try_clone()?)
+            .stderr(self.log)
+            .spawn()
+            .context("setsid cannot be started")?;
+        Ok(child.id())
+    }
+}
+
+/// A program that was killed, until this is dropped.
+#[must_use = "it starts again when this is dropped"]
+#[derive(Debug)]
+pub struct Killed {
+    component: Component,
+    again: Option<Again>,
+}
+
+impl Killed {
+    /// Starts it again as it was.
+    pub fn start(mut self) -> Result<()> {
+        self.start_once()
+    }
+
+    fn start_once(&mut self) -> Result<()> {
+        let Some(again) = self.again.take() else { return Ok(()) };
+        let name = &self.component.name;
+        let id = again.start().with_context(|| format!("{name} does not start again"))?;
+        Ok(fs::write(&self.component.record, id.to_string())?)
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if let Err(error) = self.start_once() {
+            eprintln!("{error:#}: take the cluster down");
+        }
+    }
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    kubelet: Component,
+    cgroups: Vec<PathBuf>,
+}
+
+impl Node {
+    /// Loses it as by a power cut, all but its network: nobody tells the API server, and all that ran in its pods is gone.
+    /// When what this gives is dropped, kubelet goes on and finds nothing running.
+    pub fn lose(&self) -> Result<Frozen> {
+        let frozen = self.kubelet.freeze()?;
+        for _ in 0..10 {
+            let members: Vec<u32> = self.cgroups.iter().flat_map(|folder| members(folder)).collect();
+            if members.is_empty() {
+                return Ok(frozen);
+            }
+            // Who has ended meanwhile is no failure.
+            let _ = signal("KILL", &members);
+        }
+        bail!("the containers of {} cannot be killed", self.kubelet.name)
+    }
+
+    /// What a pod of the cluster answers at its own address, without the API server.
+    pub fn fetch(&self, url: &str) -> Result<String> {
+        self.kubelet
+            .beside(&["busybox", "wget", "-T", "5", "-q", "-O", "-", url])
+    }
+}
+
+/// The processes in a cgroup and in those below it.
+fn members(folder: &Path) -> Vec<u32> {
+    let mut found: Vec<u32> = fs::read_to_string(folder.join("cgroup.procs"))
+        .map(|ids| ids.lines().filter_map(|id| id.parse().ok()).collect())
+        .unwrap_or_default();
+    for child in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(members(&child.path()));
+        }
+    }
+    found
+}
+
+fn signal(name: &str, ids: &[u32]) -> Result<()> {
+    let mut kill = Command::new("kill");
+    kill.arg(format!("-{name}")).args(ids.iter().map(u32::to_string));
+    let status = kill.stderr(Stdio::null()).status();
+    let status = status
+        .map_err(|error: io::Error| error)
+        .context("kill cannot be started")?;
+    ensure!(status.success(), "no SIG{name} for {ids:?}");
+    Ok(())
+}
+
+/// The words of a file of /proc that separates them by zero bytes.
+fn words(bytes: &[u8]) -> impl Iterator<Item = String> + '_ {
+    bytes
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+}
