@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use harmony_api::conventions::{COLLECTOR_ROLE, WORKER_ROLE};
 use harmony_e2e::{
-    Course, LocalCluster, OPERATOR_NAMESPACE, Scenario, Scrape, batch, condition, doubler, ensure_installed,
+    Course, Killer, LocalCluster, OPERATOR_NAMESPACE, Scenario, Scrape, batch, condition, doubler, ensure_installed,
     eventually, kubectl, scenario,
 };
 use k8s_openapi::api::core::v1::Pod;
@@ -71,27 +71,24 @@ impl<'a> Chaos<'a> {
         self.course.goes_on_elsewhere("collector killed", &pod).await.map(drop)
     }
 
+    /// By SIGKILL: one whose pod is deleted still gives its lease back.
     async fn kill_leader(&self) -> Result<()> {
         let (pod, _) = Scrape::of_leader(&self.test.client).await?;
+        let killer = Killer::of(&pod).await?;
+        let leader = holder().await?;
         let before = self.course.until(0.0).await?;
-        let (name, uid) = (pod.name_any(), pod.uid());
-        let force = ["--force", "--grace-period=0", "--wait=false"];
-        kubectl(
-            &[
-                &["delete", "pod", &name, "--namespace", OPERATOR_NAMESPACE],
-                force.as_slice(),
-            ]
-            .concat(),
-        )
-        .await?;
+        killer.kill().await?;
         let killed = Instant::now();
         eventually("another leader", Duration::from_mins(2), async || {
-            let (pod, _) = Scrape::of_leader(&self.test.client).await?;
-            ensure!(pod.uid() != uid, "still {name}");
+            let now = holder().await?;
+            ensure!(now != leader, "still {leader}");
             Ok(())
         })
         .await?;
-        println!("another operator leads after {:.1?}", killed.elapsed());
+        println!(
+            "another operator leads {:.1?} after the leader was killed",
+            killed.elapsed()
+        );
         self.course
             .goes_on("leader killed and replaced", before)
             .await
@@ -141,6 +138,12 @@ impl<'a> Chaos<'a> {
         kubectl(&["uncordon", drained]).await?;
         went_on
     }
+}
+
+/// The process that leads, as the lease has it.
+async fn holder() -> Result<String> {
+    let lease = ["get", "lease", "harmony-operator", "--namespace", OPERATOR_NAMESPACE];
+    kubectl(&[lease.as_slice(), &["--output=jsonpath={.spec.holderIdentity}"]].concat()).await
 }
 
 async fn all_ready() -> Result<()> {

@@ -200,6 +200,28 @@ fn a_pod_that_vanished_was_deleted_by_somebody() {
 }
 
 #[test]
+fn pods_that_somebody_takes_away_are_replaced_at_once_however_often() {
+    let taken = |generation, reason| {
+        let mut pod = ended(0, generation, false);
+        pod.ended.as_mut().unwrap().reason = reason;
+        vec![pod]
+    };
+    let mut operator = Operator::new();
+    for generation in 0..12 {
+        let there = [pod(0, generation)];
+        assert_eq!(operator.plan(&run(1), &there, &Loads::new()).create, []);
+        // By force, by a plain deletion, by the drain of a node.
+        let left = match generation % 3 {
+            0 => Vec::new(),
+            1 => taken(generation, EndReason::Deleted),
+            _ => taken(generation, EndReason::DisruptionTarget),
+        };
+        let plan = operator.plan(&run(1), &left, &Loads::new());
+        assert_eq!((plan.create, plan.next), (vec![(0, generation + 1)], None));
+    }
+}
+
+#[test]
 fn scaling_in_drains_first_and_interrupts_nothing() {
     let mut operator = Operator::new();
     let pods = [pod(0, 0), pod(1, 0), pod(2, 0)];

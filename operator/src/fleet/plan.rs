@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::memory::Seen;
 use super::{
-    CREATIONS, CREATIONS_PAUSE, Deletion, Desired, LOST_AFTER, Load, Loads, Memory, Phase, Plan, WorkerPod, Workers,
+    CREATIONS, CREATIONS_PAUSE, Deletion, Desired, EndReason, LOST_AFTER, Load, Loads, Memory, Phase, Plan, WorkerPod,
+    Workers,
 };
 
 /// Says what to do next.
@@ -64,7 +65,8 @@ impl Planning<'_> {
         }
     }
 
-    /// Pods that are gone without a word were deleted by somebody: their tasks are not the cause.
+    /// Pods that are gone without a word were deleted by somebody: their tasks are not the cause, and the next pod is no
+    /// likelier to end. However often that happens, each is replaced at once.
     fn note_vanished(&mut self, pods: &[WorkerPod]) {
         let names: BTreeSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
         let gone = self
@@ -73,11 +75,8 @@ impl Planning<'_> {
             .iter()
             .filter(|(name, _)| !names.contains(name.as_str()));
         let gone: BTreeMap<String, Seen> = gone.map(|(name, seen)| (name.clone(), seen.clone())).collect();
-        for (name, seen) in gone.iter().filter(|(_, seen)| !seen.told) {
+        for (name, _) in gone.iter().filter(|(_, seen)| !seen.told) {
             self.plan.exited.push((name.clone(), false));
-            if !seen.deleted {
-                self.note_end(seen);
-            }
         }
         self.memory.keep_only(&names);
     }
@@ -118,7 +117,7 @@ impl Planning<'_> {
             let seen = seen.clone();
             let counts = pod.ended.as_ref().is_some_and(|end| end.counts);
             self.plan.exited.push((pod.name.clone(), counts && !seen.deleted));
-            if !seen.deleted {
+            if !seen.deleted && !was_taken(pod) {
                 self.note_end(&seen);
             }
         }
@@ -184,6 +183,12 @@ impl Planning<'_> {
         let Ok(pause) = pause.try_into() else { return };
         self.plan.next = Some(self.plan.next.map_or(pause, |next| next.min(pause)));
     }
+}
+
+/// Whether somebody took the pod away, for reasons that are not its own.
+fn was_taken(pod: &WorkerPod) -> bool {
+    let reason = pod.ended.as_ref().map(|end| end.reason);
+    matches!(reason, Some(EndReason::Deleted | EndReason::DisruptionTarget))
 }
 
 /// Whether a pod can be deleted without interrupting a task: it is drained and holds nothing, or it never came so far.
