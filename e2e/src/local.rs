@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -114,17 +114,24 @@ impl Component {
         })
     }
 
-    /// Runs a program in the network that this one has, and gives what it prints.
-    pub fn beside(&self, program: &[&str]) -> Result<String> {
-        let output = Command::new("nsenter")
+    /// Asks for a page in the network that this one has; gives head and body.
+    fn ask(&self, ip: &str, port: u16, request: &str) -> Result<String> {
+        // `wget` would look for names, for which a static program has no library.
+        let mut child = Command::new("nsenter")
             .args(["--net", "--target", &self.id.to_string()])
-            .args(program)
-            .stdin(Stdio::null())
-            .output()
+            .args(["busybox", "nc", "-w", "5", ip, &port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
             .context("nsenter cannot be started: is util-linux installed?")?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{program:?}: {}", complaint.trim());
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut answer = String::new();
+        if let (Some(stdin), Some(stdout)) = (&mut child.stdin, &mut child.stdout) {
+            stdin.write_all(request.as_bytes())?;
+            // Its end of the connection stays open meanwhile: servers take a closed one for a client that left.
+            stdout.read_to_string(&mut answer)?;
+        }
+        child.wait()?;
+        Ok(answer)
     }
 }
 
@@ -220,10 +227,13 @@ impl Node {
         bail!("the containers of {} cannot be killed", self.kubelet.name)
     }
 
-    /// What a pod of the cluster answers at its own address, without the API server.
-    pub fn fetch(&self, url: &str) -> Result<String> {
-        self.kubelet
-            .beside(&["busybox", "wget", "-T", "5", "-q", "-O", "-", url])
+    /// The metrics of a pod, asked for at its own address, without the API server.
+    pub fn metrics_of(&self, ip: &str) -> Result<String> {
+        let request = format!("GET /metrics HTTP/1.0\r\nHost: {ip}\r\n\r\n");
+        let answer = self.kubelet.ask(ip, 27_780, &request)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no head")?;
+        ensure!(head.contains(" 200 "), "{ip}: {head}");
+        Ok(body.to_owned())
     }
 }
 

@@ -203,11 +203,15 @@ async fn ready_worker(test: &Scenario, killed: &BTreeSet<String>) -> Result<Pod>
 /// Each is killed the moment it is ready, so none of them gets anything done.
 #[tokio::test]
 async fn ten_workers_killed_in_a_row_are_replaced_each() -> Result<()> {
-    const TASKS: u64 = 20;
+    const TASKS: u64 = 12;
     let _alone = ALONE.lock().await;
     ensure_installed().await?;
     scenario(async |test| {
-        let fields = format!("completions: {TASKS}\nbackoffLimitPerIndex: 0\n{}", doubler("1"));
+        // Longer than a pod takes to be ready, and the two seconds that it has after a deletion by force.
+        let fields = format!(
+            "completions: {TASKS}\nslotsPerWorker: 4\nparallelism: 1\nbackoffLimitPerIndex: 0\n{}",
+            doubler("8")
+        );
         test.apply(&batch("b", &fields)).await?;
         let mut killed = BTreeSet::new();
         let mut times = Vec::new();
