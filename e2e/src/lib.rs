@@ -38,7 +38,7 @@ pub use counter::Counter;
 pub use course::{Course, doubler};
 pub use forward::fetch_forwarded;
 pub use killer::Killer;
-pub use kubectl::{kubectl, kubectl_reading};
+pub use kubectl::{helm, kubectl, kubectl_reading};
 pub use local::{Component, Frozen, Killed, LocalCluster, Node};
 pub use metrics::ApiRequests;
 pub use operator::{OPERATOR_NAMESPACE, ensure_installed, install, uninstall};

@@ -18,11 +18,17 @@ pub async fn ensure_installed() -> Result<()> {
     INSTALLED.get_or_try_init(install).await.copied()
 }
 
-/// Removes all that [`install`] made, and waits until it is gone.
+/// Removes all that [`install`] made and is there, and waits until it is gone.
 pub async fn uninstall() -> Result<()> {
-    kubectl(&["delete", "--filename", &manifest()?, "--timeout=120s"])
-        .await
-        .map(drop)
+    kubectl(&[
+        "delete",
+        "--ignore-not-found",
+        "--filename",
+        &manifest()?,
+        "--timeout=120s",
+    ])
+    .await
+    .map(drop)
 }
 
 fn manifest() -> Result<String> {
