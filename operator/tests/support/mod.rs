@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each file of tests uses a part
 
 pub(crate) mod manifests;
+pub(crate) mod network;
 pub(crate) mod restricted;
 
 use harmony_api::spec::HarmonyBatch;
