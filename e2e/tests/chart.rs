@@ -217,7 +217,9 @@ async fn in_namespaced_scope_a_role_is_enough() -> Result<()> {
     without_harmony(async |test| {
         scenario(async |other| {
             let watched = format!("--set=watchNamespaces={{{}}}", test.namespace);
-            let values = ["--set=rbac.scope=namespaced", &watched, "--wait"];
+            // One that it may not read keeps it from no other.
+            let closed = "--set=operator.extraArgs={--watch-namespace=kube-system}";
+            let values = ["--set=rbac.scope=namespaced", &watched, closed, "--wait"];
             on_release(&["install", RELEASE, &chart()?], &values).await?;
             let made = there().await?;
             ensure!(!made.iter().any(|name| name.starts_with("clusterrole")), "{made:?}");

@@ -125,6 +125,7 @@ fn watch(
         watcher::Config::default().labels(BATCH_UID_LABEL),
     );
     let batches = scope.api::<Guarded>(client);
+    let namespace = scope.namespace;
     let pods = pods.default_backoff().reflect(scope.writer).touched_objects();
     let woken = futures_util::stream::poll_fn(move |context| wakes.poll_recv(context));
     let woken = woken.map(|key: BatchKey| ObjectRef::<Guarded>::new(&key.name).within(&key.namespace));
@@ -149,6 +150,10 @@ fn watch(
             Ok(_) => context.counters.reconciles.inc(),
             // A batch that is gone is no trouble.
             Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(controller::Error::QueueError(error)) => {
+                context.counters.reconcile_errors.inc();
+                tracing::warn!(%error, namespace, "batches and their pods cannot be watched; it is tried again");
+            }
             Err(error) => {
                 context.counters.reconcile_errors.inc();
                 tracing::warn!(%error, "a batch cannot be reconciled");

@@ -30,6 +30,8 @@ const OTHER: Port = (8_080, "TCP");
 
 /// Allowed with the chart's own values, and with those of `ci/narrow-values.yaml`.
 type Verdict = (bool, bool);
+/// Which of the two is asked for.
+type Column = fn(&Verdict) -> bool;
 const ALWAYS: Verdict = (true, true);
 const NEVER: Verdict = (false, false);
 /// Only while the operator's policy is as wide as it is by default.
@@ -153,7 +155,7 @@ impl Cluster {
     }
 
     /// The flows that are not as the table says, of all in one of its columns.
-    fn surprises(&self, policies: &[NetworkPolicy], column: impl Fn(&Verdict) -> bool) -> Vec<String> {
+    fn surprises(&self, policies: &[NetworkPolicy], column: Column) -> Vec<String> {
         let rows = FLOWS.iter().flat_map(|(from, to, ports, verdict)| {
             let expected = column(verdict);
             ports.iter().map(move |port| (*from, *to, *port, expected))
@@ -167,7 +169,7 @@ impl Cluster {
 }
 
 /// The chart's policy, and which column of the table is for it.
-fn columns() -> [(Vec<NetworkPolicy>, fn(&Verdict) -> bool); 2] {
+fn columns() -> [(Vec<NetworkPolicy>, Column); 2] {
     let policies = |path| of_kind(path, "NetworkPolicy");
     [
         (policies(DEPLOY), |verdict| verdict.0),
@@ -200,7 +202,7 @@ fn the_table_notices_every_change_of_a_policy() {
 }
 
 #[track_caller]
-fn assert_noticed(cluster: &Cluster, policies: &[NetworkPolicy], at: usize, column: fn(&Verdict) -> bool) {
+fn assert_noticed(cluster: &Cluster, policies: &[NetworkPolicy], at: usize, column: Column) {
     for (what, changed) in changes(policies, at) {
         let surprises = cluster.surprises(&changed, column);
         assert!(!surprises.is_empty(), "{what} of {:?}", policies[at].metadata.name);

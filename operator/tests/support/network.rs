@@ -1,4 +1,4 @@
-//! What NetworkPolicies allow, as Kubernetes defines it: a flow needs the sender's egress and the receiver's ingress. What
+//! What network policies allow, as Kubernetes defines it: a flow needs the sender's egress and the receiver's ingress. What
 //! no policy selects is open; what one selects is closed but for the rules of all that select it.
 
 use std::collections::BTreeMap;
