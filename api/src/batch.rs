@@ -8,6 +8,8 @@ use std::time::Duration;
 use harmony_protocol::wire;
 use url::Url;
 
+use crate::spec::{OnExitCodesSpec, OnPodConditionSpec, PodFailureActionSpec};
+
 /// A batch that is valid, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatedBatch {
@@ -23,6 +25,10 @@ pub struct ValidatedBatch {
     pub backoff_limit_per_index: u32,
     /// The batch ends early once more tasks than this have failed.
     pub max_failed_indexes: Option<u64>,
+    /// The batch fails once more worker pods than this have failed. Only on Kubernetes.
+    pub backoff_limit: Option<u32>,
+    /// What failures of worker pods mean: the first rule that fits decides. Only on Kubernetes.
+    pub pod_failure_policy: Vec<PodFailureRule>,
     /// The batch is complete early once one of these rules is met; without any, when all tasks are settled.
     pub success_policy: Vec<SuccessRule>,
     /// The batch ends early after this time.
@@ -77,6 +83,24 @@ pub struct SuccessRule {
     pub indexes: Vec<RangeInclusive<u64>>,
     /// How many of them must have succeeded, at least 1 and at most as many as there are.
     pub count: u64,
+}
+
+/// What the failure of a worker pod means, if it fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFailureRule {
+    /// What is done.
+    pub action: PodFailureActionSpec,
+    /// Which failures it fits.
+    pub on: PodFailureMatch,
+}
+
+/// Which failures of pods a rule fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodFailureMatch {
+    /// Those in which a container ended with such a code.
+    ExitCodes(OnExitCodesSpec),
+    /// Those that have one of these conditions.
+    Conditions(Vec<OnPodConditionSpec>),
 }
 
 /// Where the tasks come from.

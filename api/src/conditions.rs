@@ -36,6 +36,10 @@ pub mod reason {
     pub const FAILED_INDEXES: &str = "FailedIndexes";
     /// Failed: more tasks failed than `maxFailedIndexes`.
     pub const MAX_FAILED_INDEXES_EXCEEDED: &str = "MaxFailedIndexesExceeded";
+    /// Failed: more worker pods failed than `backoffLimit`.
+    pub const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
+    /// Failed: a worker pod failed in a way that a rule of `podFailurePolicy` fails the batch for.
+    pub const POD_FAILURE_POLICY: &str = "PodFailurePolicy";
     /// Failed: the batch took longer than `activeDeadlineSeconds`.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// Failed: the source of the tasks holds others than when the batch began.

@@ -19,7 +19,7 @@ pub mod spec;
 pub mod status;
 mod validate;
 
-pub use batch::{BatchName, Command, Executor, SuccessRule, Tasks, ValidatedBatch};
+pub use batch::{BatchName, Command, Executor, PodFailureMatch, PodFailureRule, SuccessRule, Tasks, ValidatedBatch};
 pub use crd::crd_yaml;
 pub use parse::{parse, parse_for_cluster};
 pub use problem::{FieldPath, InvalidBatch, Place, Problem};

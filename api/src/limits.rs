@@ -15,7 +15,7 @@ pub const MAX_COMPLETIONS: u64 = 1_000_000_000_000;
 pub const MAX_PARALLELISM: u32 = 4_000;
 /// Tasks that run at once in one worker, each with a process or a thread of its own.
 pub const MAX_SLOTS: u32 = 1_024;
-/// Retries of one number; with the longest delay between two of them this is two months of trying.
+/// Retries of one number, and failed pods of one batch; with the longest delay between two of them this is two months of trying.
 pub const MAX_BACKOFF: u32 = 100_000;
 /// Seconds of any deadline: ten years, so that no sum of times overflows.
 pub const MAX_SECONDS: u64 = 315_360_000;
@@ -47,6 +47,16 @@ pub const MAX_CONFIG_KEY: usize = 253;
 pub const MAX_MANAGER: usize = 63;
 /// Rules of a success policy, as for a Job.
 pub const MAX_SUCCESS_RULES: usize = 20;
+/// Rules of a pod failure policy, as for a Job.
+pub const MAX_POD_FAILURE_RULES: usize = 20;
+/// Exit codes of one such rule, as for a Job.
+pub const MAX_EXIT_CODES: usize = 255;
+/// The largest exit code: a process has eight bits for it, and what a kubelet says beyond them fits in the field's 32.
+pub const MAX_EXIT_CODE: i32 = i32::MAX;
+/// Conditions of one such rule, as for a Job.
+pub const MAX_POD_CONDITIONS: usize = 20;
+/// Characters of a condition's type: a prefix of 253, a slash and a name of 63.
+pub const MAX_CONDITION_TYPE: usize = 317;
 /// Characters of `succeededIndexes`, as for a Job.
 pub const MAX_INDEXES: usize = 65_536;
 /// Characters of an amount of bytes.

@@ -12,6 +12,8 @@
     reason = "`kubectl explain` shows these comments as plain text"
 )]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -25,6 +27,10 @@ pub const MAX_RANGES: usize = 8 << 10;
 pub const MAX_FAILURES: usize = 20;
 /// Bytes of a failure's last words.
 pub const MAX_FAILURE_TAIL: usize = 1 << 10;
+/// Failed pods that are counted and not gone yet: 4 KiB of uids. The others wait to be counted.
+pub const MAX_JUDGED: usize = 100;
+/// Bytes of what is told of the last failed pod.
+pub const MAX_POD_FAILURE: usize = 1 << 10;
 /// Conditions, at most: one of each type of [`crate::conditions`] and some to grow.
 pub const MAX_CONDITIONS: usize = 32;
 
@@ -96,6 +102,9 @@ pub struct HarmonyBatchStatus {
     #[schemars(length(max = MAX_FAILURES))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// How worker pods failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_failures: Option<PodFailures>,
     /// Raised whenever another operator takes the batch over; messages of a lower one are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
@@ -153,6 +162,29 @@ pub struct Failure {
     /// The end of what it wrote to its stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
+}
+
+/// How worker pods failed. What they were told to do by the operator, or by whoever deleted them, is no failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = kubernetes_formats)]
+#[serde(rename_all = "camelCase")]
+pub struct PodFailures {
+    /// Those that count against backoffLimit.
+    #[serde(default)]
+    pub counted: u32,
+    /// All of them by reason, such as OOMKilled, Error, or Evicted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<String, u32>,
+    /// The last one that counts, or that a rule failed the batch for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// Whether a rule of podFailurePolicy failed the batch.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fatal: bool,
+    /// The uids of the pods that are in these numbers and not gone yet, so that each is counted once.
+    #[schemars(length(max = MAX_JUDGED))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<String>,
 }
 
 /// The pod that keeps the results.

@@ -3,6 +3,7 @@
 // Helpers of tests fail by a panic, and take what `json!` gives.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::needless_pass_by_value)]
 
+use harmony_api::spec::PodFailureActionSpec;
 use harmony_api::{Executor, SuccessRule, Tasks, ValidatedBatch, validate_for_cluster};
 use harmony_protocol::wire;
 use serde_json::{Value, json};
@@ -161,4 +162,37 @@ fn storage_has_a_size() {
         assert!(said.starts_with("spec.collector.storage.size: found "), "{said}");
     }
     validated(json!({ "collector": { "storage": { "size": "1Ti" } } })).unwrap();
+}
+
+#[test]
+fn what_pod_failures_mean_is_taken_over_in_its_order() {
+    let codes = json!({ "containerName": "a", "operator": "NotIn", "values": [0, 3] });
+    let rules = json!([
+        { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget" }] },
+        { "action": "FailBatch", "onExitCodes": codes },
+    ]);
+    let batch = validated(json!({ "backoffLimit": 2, "podFailurePolicy": { "rules": rules } })).unwrap();
+    assert_eq!(batch.backoff_limit, Some(2));
+    let actions: Vec<_> = batch.pod_failure_policy.iter().map(|rule| rule.action).collect();
+    assert_eq!(actions, [PodFailureActionSpec::Ignore, PodFailureActionSpec::FailBatch]);
+    let unlimited = validated(json!({})).unwrap();
+    assert_eq!(
+        (unlimited.backoff_limit, unlimited.pod_failure_policy),
+        (None, Vec::new())
+    );
+}
+
+#[test]
+fn a_rule_on_pods_names_a_container_that_is_there() {
+    let policy =
+        |codes: Value| json!({ "podFailurePolicy": { "rules": [{ "action": "Count", "onExitCodes": codes }] } });
+    assert_eq!(
+        refused(policy(json!({ "containerName": "b", "operator": "In", "values": [1] }))),
+        "spec.podFailurePolicy.rules[0].onExitCodes.containerName: found \"b\", expected a container of spec.template: a"
+    );
+    assert_eq!(
+        refused(policy(json!({ "operator": "In", "values": [1, 0] }))),
+        "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: found 0, which is no failure; remove it, or use the operator \
+         NotIn"
+    );
 }

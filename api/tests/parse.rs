@@ -132,6 +132,7 @@ fn fields_for_kubernetes_are_taken_and_named() {
          metadata: {{name: b, namespace: team, labels: {{a: b}}, annotations: {{c: d}}}}\n\
          spec:\n  completions: 1\n{EXEC}  template: {{spec: {{containers: [{{name: worker, image: i}}]}}}}\n  \
          collector: {{storage: {{size: 1Gi}}}}\n  suspend: false\n  ttlSecondsAfterFinished: 60\n  progressDeadlineSeconds: 60\n  managedBy: kueue\n  \
+         backoffLimit: 6\n  podFailurePolicy: {{rules: [{{action: Ignore, onPodConditions: [{{type: A}}]}}]}}\n  \
          completionMode: Indexed\n"
     );
     assert_eq!(
@@ -145,10 +146,23 @@ fn fields_for_kubernetes_are_taken_and_named() {
             "spec.suspend",
             "spec.ttlSecondsAfterFinished",
             "spec.progressDeadlineSeconds",
+            "spec.backoffLimit",
+            "spec.podFailurePolicy",
             "spec.managedBy",
             "spec.completionMode",
         ]
     );
+}
+
+#[test]
+fn an_action_of_jobs_alone_is_refused_with_those_there_are() {
+    let yaml = format!(
+        "apiVersion: harmony.dev/v1alpha1\nkind: HarmonyBatch\nmetadata: {{name: b}}\nspec:\n  completions: 1\n{EXEC}  \
+         podFailurePolicy: {{rules: [{{action: FailIndex, onExitCodes: {{operator: In, values: [1]}}}}]}}\n"
+    );
+    let said = refused(&yaml).to_string();
+    let expected = "found \"FailIndex\", expected \"FailBatch\" or \"Ignore\" or \"Count\"";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

@@ -15,6 +15,7 @@
 
 mod collector;
 mod executor;
+mod failure;
 mod rules;
 mod schema;
 mod success;
@@ -30,6 +31,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::collector::{CollectorSpec, StorageSpec};
 pub use self::executor::{CommandSpec, ExecSpec, ExecutorSpec, FramingSpec, ProcessSpec};
+pub use self::failure::{
+    ConditionStatusSpec, ExitCodeOperatorSpec, OnExitCodesSpec, OnPodConditionSpec, PodFailureActionSpec,
+    PodFailurePolicySpec, PodFailureRuleSpec,
+};
 pub(crate) use self::schema::kubernetes_formats;
 pub use self::success::{SuccessPolicyRule, SuccessPolicySpec};
 pub use self::tasks::{ConfigMapSpec, ItemsSpec, LinesSpec, RangeSpec, TasksSpec};
@@ -105,6 +110,7 @@ use crate::status::HarmonyBatchStatus;
 #[x_kube(validation = rules::fixed("backoffLimitPerIndex"))]
 #[x_kube(validation = rules::fixed("maxFailedIndexes"))]
 #[x_kube(validation = rules::fixed("successPolicy"))]
+#[x_kube(validation = rules::fixed("podFailurePolicy"))]
 #[x_kube(validation = rules::fixed("managedBy"))]
 #[x_kube(validation = rules::fixed("completionMode"))]
 #[x_kube(validation = rules::fixed("results"))]
@@ -133,6 +139,13 @@ pub struct HarmonyBatchSpec {
     #[schemars(range(min = 0, max = MAX_COMPLETIONS))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_indexes: Option<u64>,
+    /// The batch fails once more worker pods than this have failed. Left out, pods are replaced for ever. Only on Kubernetes.
+    #[schemars(range(min = 0, max = MAX_BACKOFF))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit: Option<u32>,
+    /// What failures of worker pods mean. Only on Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_failure_policy: Option<PodFailurePolicySpec>,
     /// When the batch counts as complete before all tasks are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success_policy: Option<SuccessPolicySpec>,

@@ -82,6 +82,19 @@ pub(super) fn indexes_are_ranges() -> Rule {
         .field_path(".succeededIndexes")
 }
 
+/// A rule on pods that failed looks at exit codes or at conditions.
+pub(super) fn looks_at_one_thing() -> Rule {
+    Rule::new("has(self.onExitCodes) != has(self.onPodConditions)")
+        .message("give either onExitCodes or onPodConditions; for both write two rules")
+}
+
+/// What ends with 0 has not failed.
+pub(super) fn zero_is_no_failure() -> Rule {
+    Rule::new("self.operator != 'In' || !(0 in self.values)")
+        .message("exit code 0 is no failure; remove it from values, or use the operator NotIn")
+        .field_path(".values")
+}
+
 /// A field that holds bytes, if it is there.
 pub(super) fn is_bytes(field: &str, example: &str) -> Rule {
     Rule::new(format!(

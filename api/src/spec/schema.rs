@@ -77,7 +77,13 @@ fn add(schema: &mut Schema, pointer: &str, word: &str, value: impl Into<Value>) 
 pub(crate) fn kubernetes_formats(schema: &mut Schema) {
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for property in properties.into_iter().flat_map(|fields| fields.values_mut()) {
-        if let Some(format) = property
+        // Of a map, what it holds.
+        let held = if property.get("additionalProperties").is_some_and(Value::is_object) {
+            &mut property["additionalProperties"]
+        } else {
+            property
+        };
+        if let Some(format) = held
             .get_mut("format")
             .filter(|format| format.as_str().is_some_and(is_unsigned))
         {

@@ -1,6 +1,7 @@
 //! From the resource as written to a [`ValidatedBatch`]: what a schema cannot say.
 
 mod executor;
+mod failure;
 mod success;
 mod tasks;
 
@@ -59,29 +60,42 @@ fn validate(batch: &HarmonyBatch, destination: Destination) -> Result<ValidatedB
     findings.completions(spec);
     findings.parallelism(spec.parallelism);
     findings.storage(spec);
+    let pod_failure_policy = findings.pod_failure_policy(spec);
     let success_policy = findings.success_policy(spec);
     let tasks = findings.tasks(&spec.tasks);
     let executor = findings.executor(spec);
-    match (name, max_bytes_per_task, success_policy, tasks, executor) {
-        (Some(name), Some(max_bytes_per_task), Some(success_policy), Some(tasks), Some(executor))
-            if findings.list.is_empty() =>
-        {
-            Ok(ValidatedBatch {
-                name,
-                completions: spec.completions,
-                parallelism: spec.parallelism,
-                slots_per_worker: spec.slots_per_worker,
-                backoff_limit_per_index: spec.backoff_limit_per_index,
-                max_failed_indexes: spec.max_failed_indexes,
-                success_policy,
-                active_deadline: spec.active_deadline_seconds.map(Duration::from_secs),
-                active_deadline_per_index: spec.active_deadline_seconds_per_index.map(Duration::from_secs),
-                max_bytes_per_task,
-                tasks,
-                executor,
-                ignored: Vec::new(),
-            })
-        }
+    match (
+        name,
+        max_bytes_per_task,
+        success_policy,
+        pod_failure_policy,
+        tasks,
+        executor,
+    ) {
+        (
+            Some(name),
+            Some(max_bytes_per_task),
+            Some(success_policy),
+            Some(pod_failure_policy),
+            Some(tasks),
+            Some(executor),
+        ) if findings.list.is_empty() => Ok(ValidatedBatch {
+            name,
+            completions: spec.completions,
+            parallelism: spec.parallelism,
+            slots_per_worker: spec.slots_per_worker,
+            backoff_limit_per_index: spec.backoff_limit_per_index,
+            max_failed_indexes: spec.max_failed_indexes,
+            backoff_limit: spec.backoff_limit,
+            pod_failure_policy,
+            success_policy,
+            active_deadline: spec.active_deadline_seconds.map(Duration::from_secs),
+            active_deadline_per_index: spec.active_deadline_seconds_per_index.map(Duration::from_secs),
+            max_bytes_per_task,
+            tasks,
+            executor,
+            ignored: Vec::new(),
+        }),
         _ => Err(findings.list),
     }
 }
@@ -178,6 +192,8 @@ fn ignored(batch: &HarmonyBatch) -> Vec<String> {
             spec.ttl_seconds_after_finished.is_some(),
         ),
         ("spec.progressDeadlineSeconds", spec.progress_deadline_seconds.is_some()),
+        ("spec.backoffLimit", spec.backoff_limit.is_some()),
+        ("spec.podFailurePolicy", spec.pod_failure_policy.is_some()),
         ("spec.managedBy", spec.managed_by.is_some()),
         ("spec.completionMode", spec.completion_mode.is_some()),
     ];

@@ -52,6 +52,12 @@ pub(crate) const CREATED: &[Case] = &[
             "resources": {"requests": {"cpu": "100m"}}, "tolerations": [{"operator": "Exists"}]}}"#,
     ),
     accepted(r#"{"results": {"maxBytesPerTask": 5}}"#),
+    accepted(
+        r#"{"backoffLimit": 0, "podFailurePolicy": {"rules": [
+            {"action": "FailBatch", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [42]}},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+            {"action": "Count", "onExitCodes": {"operator": "NotIn", "values": [0, 1]}}]}}"#,
+    ),
     refused(r#"{"completions": null}"#, "tasks.range needs completions"),
     refused(
         r#"{"tasks": {"items": ["a", "b"]}}"#,
@@ -82,6 +88,19 @@ pub(crate) const CREATED: &[Case] = &[
         r#"{"successPolicy": {"rules": [{"succeededIndexes": "0,a"}]}}"#,
         "succeededIndexes is made of rising numbers and ranges, such as 0,2-5",
     ),
+    refused(
+        r#"{"podFailurePolicy": {"rules": [{"action": "Ignore"}]}}"#,
+        "give either onExitCodes or onPodConditions; for both write two rules",
+    ),
+    refused(
+        r#"{"podFailurePolicy": {"rules": [{"action": "Count", "onExitCodes": {"operator": "In", "values": [1]},
+            "onPodConditions": [{"type": "DisruptionTarget"}]}]}}"#,
+        "give either onExitCodes or onPodConditions; for both write two rules",
+    ),
+    refused(
+        r#"{"podFailurePolicy": {"rules": [{"action": "FailBatch", "onExitCodes": {"operator": "In", "values": [3, 0]}}]}}"#,
+        "exit code 0 is no failure; remove it from values, or use the operator NotIn",
+    ),
     refused(r#"{"collector": {"storage": {"size": "much"}}}"#, BYTES),
     refused(r#"{"collector": {"storage": {"size": 0}}}"#, BYTES),
     refused(r#"{"results": {"maxBytesPerTask": "0Mi"}}"#, BYTES),
@@ -92,6 +111,7 @@ pub(crate) const CHANGED: &[Case] = &[
     accepted(r#"{"parallelism": 0}"#),
     accepted(r#"{"parallelism": 4}"#),
     accepted(r#"{"suspend": true}"#),
+    accepted(r#"{"backoffLimit": 6}"#),
     accepted(r#"{"activeDeadlineSeconds": 60}"#),
     accepted(r#"{"activeDeadlineSecondsPerIndex": 60}"#),
     accepted(r#"{"progressDeadlineSeconds": 60}"#),
@@ -113,6 +133,10 @@ pub(crate) const CHANGED: &[Case] = &[
     refused(
         r#"{"successPolicy": {"rules": [{"succeededCount": 1}]}}"#,
         "successPolicy cannot be changed",
+    ),
+    refused(
+        r#"{"podFailurePolicy": {"rules": [{"action": "Count", "onPodConditions": [{"type": "A", "status": "Unknown"}]}]}}"#,
+        "podFailurePolicy cannot be changed",
     ),
     refused(r#"{"managedBy": "example.org/other"}"#, "managedBy cannot be changed"),
     refused(r#"{"completionMode": "Indexed"}"#, "completionMode cannot be changed"),
