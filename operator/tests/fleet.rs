@@ -10,6 +10,7 @@ use harmony_operator::fleet::{
 };
 use jiff::{SignedDuration, Timestamp};
 
+mod fleet_failures;
 mod fleet_model;
 mod fleet_observe;
 
@@ -41,6 +42,8 @@ fn ended(ordinal: u32, generation: u64, counts: bool) -> WorkerPod {
         reason: EndReason::Error,
         counts,
         message: String::new(),
+        exits: Vec::new(),
+        conditions: Vec::new(),
     };
     WorkerPod {
         phase: Phase::Failed,

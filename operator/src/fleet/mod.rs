@@ -3,6 +3,7 @@
 //! [`observe()`] reads a pod, [`plan()`] says what to do next. What is done is the caller's: first it tells the ventilator
 //! who `exited`, then it drains, deletes and creates. Every answer may be carried out twice without harm.
 
+mod failures;
 mod memory;
 mod observe;
 mod plan;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use harmony_protocol::ventilator::WorkerView;
 use jiff::SignedDuration;
 
+pub use failures::{Judged, judge, may_go, verdict};
 pub use memory::Memory;
 pub use observe::{observe, pod_waiting};
 pub use plan::plan;
@@ -94,6 +96,19 @@ pub struct End {
     pub counts: bool,
     /// Why, for people; empty if nobody said.
     pub message: String,
+    /// Its containers that have ended; the one that this end tells of comes first.
+    pub exits: Vec<Exit>,
+    /// The pod's conditions: type and status.
+    pub conditions: Vec<(String, String)>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its name.
+    pub container: String,
+    /// Its exit code.
+    pub code: i32,
 }
 
 /// Why a worker pod ended.
@@ -115,11 +130,21 @@ pub enum EndReason {
     DisruptionTarget,
     /// Its node does not answer, or forgot it.
     NodeLost,
+    /// The kubelet did not take it, so that nothing of it ran.
+    Rejected,
     /// Somebody deleted it.
     Deleted,
 }
 
 impl EndReason {
+    /// The cause is none of what ran in the pod.
+    pub fn is_from_outside(self) -> bool {
+        match self {
+            Self::Evicted | Self::DisruptionTarget | Self::NodeLost | Self::Rejected | Self::Deleted => true,
+            Self::Completed | Self::Error | Self::OomKilled | Self::StartError | Self::InitError => false,
+        }
+    }
+
     /// The name, as events and metrics show it.
     pub fn name(self) -> &'static str {
         match self {
@@ -131,6 +156,7 @@ impl EndReason {
             Self::Evicted => "Evicted",
             Self::DisruptionTarget => "DisruptionTarget",
             Self::NodeLost => "NodeLost",
+            Self::Rejected => "Rejected",
             Self::Deleted => "Deleted",
         }
     }

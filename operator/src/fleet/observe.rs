@@ -6,7 +6,15 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
 };
 
-use super::{End, EndReason, Phase, STUCK_AFTER, Waiting, WorkerPod};
+use super::{End, EndReason, Exit, Phase, STUCK_AFTER, Waiting, WorkerPod};
+
+/// What kubelets say of pods that they do not take, besides `OutOfcpu` and the like.
+const REJECTIONS: [&str; 4] = [
+    "NodeAffinity",
+    "NodePorts",
+    "TopologyAffinityError",
+    "UnexpectedAdmissionError",
+];
 
 /// Reads a worker pod. Nothing if it lacks the labels with ordinal and generation, so that it is not a worker of ours.
 pub fn observe(pod: &Pod, now: Timestamp) -> Option<WorkerPod> {
@@ -98,7 +106,35 @@ fn ended(status: &PodStatus, worker: Option<&ContainerStatus>, deleted: bool) ->
         reason,
         counts: ran && from_outside.is_none(),
         message: message.or_else(|| status.message.clone()).unwrap_or_default(),
+        exits: exits(status, worker),
+        conditions: conditions(status),
     })
+}
+
+/// The containers that have ended, the worker first: then those that failed, the init containers before the others.
+fn exits(status: &PodStatus, worker: Option<&ContainerStatus>) -> Vec<Exit> {
+    let init = status.init_container_statuses.iter().flatten();
+    let all = init.chain(status.container_statuses.iter().flatten());
+    let ended = all.filter_map(|container| {
+        Some(Exit {
+            container: container.name.clone(),
+            code: container.state.as_ref()?.terminated.as_ref()?.exit_code,
+        })
+    });
+    let mut exits: Vec<_> = ended.collect();
+    exits.sort_by_key(|exit| {
+        (
+            worker.is_none_or(|worker| worker.name != exit.container),
+            exit.code == 0,
+        )
+    });
+    exits
+}
+
+fn conditions(status: &PodStatus) -> Vec<(String, String)> {
+    let conditions = status.conditions.iter().flatten();
+    let told = conditions.map(|condition| (condition.type_.clone(), condition.status.clone()));
+    told.collect()
 }
 
 /// A cause that lies outside the pod, and what is said of it.
@@ -112,8 +148,13 @@ fn outside_cause(
     match status.reason.as_deref() {
         // More than the worker itself may use: its tasks can be the cause, yet the kubelet judges by the whole pod.
         Some("Evicted") => return (Some(EndReason::Evicted), status.message.clone()),
-        Some("NodeLost" | "NodeAffinity" | "UnexpectedAdmissionError") => {
+        Some("NodeLost") => {
             return (Some(EndReason::NodeLost), status.message.clone());
+        }
+        // Such as OutOfcpu: the node had no room after all.
+        Some(reason) if reason.starts_with("OutOf") || REJECTIONS.contains(&reason) => {
+            let message = status.message.clone().unwrap_or_default();
+            return (Some(EndReason::Rejected), Some(format!("{reason}: {message}")));
         }
         _ => {}
     }
@@ -131,9 +172,10 @@ fn outside_cause(
 
 fn own_cause(terminated: &ContainerStateTerminated) -> EndReason {
     match terminated.reason.as_deref() {
-        Some("OOMKilled") => EndReason::OomKilled,
         Some("StartError" | "ContainerCannotRun") => EndReason::StartError,
+        // Also where the kernel had killed one of its tasks before: containerd calls that container OOMKilled as well.
         _ if terminated.exit_code == 0 => EndReason::Completed,
+        Some("OOMKilled") => EndReason::OomKilled,
         _ => EndReason::Error,
     }
 }

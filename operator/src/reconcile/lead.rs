@@ -19,7 +19,7 @@ use crate::fleet::{Phase, WorkerPod};
 use crate::ventilators::VentilatorState;
 
 /// How long the collector may take to record that the batch ended by its deadline. Then it ends without that.
-const DEADLINE_WITHIN: Duration = Duration::from_mins(1);
+pub(super) const DEADLINE_WITHIN: Duration = Duration::from_mins(1);
 /// A ventilator that ran for so long did not break down at once: the next one does not wait longer than the last.
 const STEADY: Duration = Duration::from_mins(1);
 
@@ -45,6 +45,7 @@ impl Pass<'_> {
         self.see_ventilator();
         if let Some(batch) = batch {
             self.keep_deadline(batch);
+            self.end_by_failures(batch);
         }
     }
 
@@ -190,9 +191,10 @@ impl Pass<'_> {
     }
 
     /// Moves on to the next stage if it is time: from running to ending, and from ending to the end.
-    pub(super) fn conclude(&mut self) {
+    pub(super) fn conclude(&mut self, batch: Option<&Batch>) {
         if let (Stage::Active, Some(VentilatorState::Done { done, progress })) = (&self.stage, &self.ventilator) {
-            self.stage = Stage::Ending(verdict(done, progress.completions));
+            let verdict = verdict(done, progress.completions);
+            self.stage = Stage::Ending(self.with_cause(verdict, batch));
             self.trouble = None;
             self.again_in(Duration::ZERO);
         } else if let Stage::Ending(verdict) = &self.stage

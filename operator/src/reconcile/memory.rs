@@ -48,6 +48,8 @@ pub(crate) struct Memory {
     pub(crate) refused: Option<Trouble>,
     /// How worker pods ended without having done anything; until one of them is ready.
     pub(crate) ended: Option<Trouble>,
+    /// Since when it is known that the batch fails by its pods.
+    pub(crate) failing: Option<Instant>,
     /// How often the collector's process was started, as last seen.
     pub(crate) collector_restarts: Option<(String, i32)>,
     pub(crate) pause: Pause,

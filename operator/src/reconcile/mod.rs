@@ -11,6 +11,7 @@ mod conditions;
 mod counts;
 pub mod dereference;
 mod events;
+mod failures;
 mod launch;
 mod lead;
 mod memory;
@@ -29,7 +30,7 @@ use harmony_api::BatchName;
 use harmony_api::conditions::{COMPLETE, FAILED, reason};
 use harmony_api::conventions::{BATCH_UID_LABEL, OPERATOR, ROLE_LABEL, WORKER_ROLE};
 use harmony_api::spec::HarmonyBatch;
-use harmony_api::status::HarmonyBatchStatus;
+use harmony_api::status::{HarmonyBatchStatus, PodFailures};
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::Progress;
 use harmony_ventilator::rate::Rate;
@@ -130,6 +131,8 @@ struct Pass<'a> {
     hindered: bool,
     /// The epoch that status is to know.
     epoch: Option<u64>,
+    /// How worker pods failed.
+    failures: PodFailures,
     events: Vec<Event>,
     next: Duration,
 }
@@ -148,6 +151,7 @@ impl<'a> Pass<'a> {
             uid,
             memory,
             names,
+            failures: before.pod_failures.clone().unwrap_or_default(),
             now: Timestamp::now(),
             clock: Instant::now(),
             before,
@@ -184,9 +188,10 @@ impl<'a> Pass<'a> {
             self.hinder(trouble);
         }
         self.see_collector();
+        self.count_failures(batch.as_deref());
         self.lead(batch.as_deref());
         self.keep_workers(batch.as_deref()).await;
-        self.conclude();
+        self.conclude(batch.as_deref());
         self.pause();
         let status = self.status(batch.as_deref());
         self.write(status).await?;
@@ -306,6 +311,7 @@ impl<'a> Pass<'a> {
             trouble: self.trouble.as_ref(),
             fleet_trouble: self.fleet_trouble.as_ref(),
             stuck_for,
+            failures: &self.failures,
         });
         status.epoch = status.epoch.max(self.epoch);
         status
@@ -318,6 +324,7 @@ impl<'a> Pass<'a> {
         if status != self.before {
             let urgent = !conditions::same(&self.before.conditions, &status.conditions)
                 || status.epoch != self.before.epoch
+                || status.pod_failures != self.before.pod_failures
                 || status.observed_generation != self.before.observed_generation
                 || (status.active, status.ready) != (self.before.active, self.before.ready) && self.pods_are_news();
             let due = self.memory.patched.map_or(Duration::ZERO, |at| {

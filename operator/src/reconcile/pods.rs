@@ -101,7 +101,7 @@ impl Pass<'_> {
 
     /// The fleet that there should be; nothing if that cannot be told now.
     fn desired(&self, batch: Option<&Batch>) -> Option<Desired> {
-        if self.stage != Stage::Active {
+        if self.stage != Stage::Active || self.fails(batch) {
             return Some(Desired {
                 workers: Workers::Stop,
                 revision: String::new(),
@@ -150,6 +150,9 @@ impl Pass<'_> {
     async fn delete(&mut self, plan: &Plan) -> Result<(), apply::Error> {
         let mut told = Vec::new();
         for (name, uid, why) in &plan.delete {
+            if *why == fleet::Deletion::Ended && !self.is_counted(name) {
+                continue;
+            }
             self.applier.delete_pod(name, uid, Grace::Own).await?;
             self.note_end(name);
             if *why != fleet::Deletion::Ended {
@@ -167,24 +170,11 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Keeps how a pod ended that never did anything, and tells about ends that somebody should know of.
+    /// Keeps how a pod ended that never did anything.
     fn note_end(&mut self, name: &str) {
-        let Some(pod) = self.workers.iter().find(|pod| pod.name == name) else {
-            return;
-        };
-        let Some(end) = &pod.ended else { return };
-        if let Some(trouble) = Trouble::of_end(pod) {
+        let ended = self.workers.iter().find(|pod| pod.name == name);
+        if let Some(trouble) = ended.and_then(Trouble::of_end) {
             self.memory.ended = Some(trouble);
-        }
-        if self.stage == Stage::Active && end.reason != fleet::EndReason::Completed {
-            let node = pod.node.as_deref().unwrap_or("no node");
-            let note = format!(
-                "worker pod {name} on {node} ended: {} {}",
-                end.reason.name(),
-                end.message
-            );
-            self.events
-                .push(event(EventType::Warning, "WorkerEnded", "Replace", note.trim_end()));
         }
     }
 

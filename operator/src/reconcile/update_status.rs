@@ -8,7 +8,7 @@ use harmony_api::conditions::{
 };
 use harmony_api::conventions::OPERATOR;
 use harmony_api::spec::HarmonyBatch;
-use harmony_api::status::{CollectorRef, HarmonyBatchStatus};
+use harmony_api::status::{CollectorRef, HarmonyBatchStatus, PodFailures};
 use harmony_protocol::ventilator::Progress;
 use harmony_protocol::wire::Health;
 use jiff::{SignedDuration, Timestamp};
@@ -61,6 +61,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) fleet_trouble: Option<&'a Trouble>,
     /// Nothing was recorded for so long, which is longer than the batch allows.
     pub(crate) stuck_for: Option<Duration>,
+    /// How worker pods failed.
+    pub(crate) failures: &'a PodFailures,
 }
 
 /// The status.
@@ -74,6 +76,8 @@ pub(crate) fn status(observed: &Observed<'_>) -> HarmonyBatchStatus {
     pods(&mut status, observed);
     counts::fill(&mut status, observed.progress, observed.resent_before);
     pace(&mut status, observed);
+    let failures = observed.failures;
+    status.pod_failures = (*failures != PodFailures::default()).then(|| failures.clone());
     if observed.digest.is_some() {
         status.tasks_digest.clone_from(&observed.digest);
     }

@@ -334,6 +334,8 @@ impl Real {
             reason: EndReason::Error,
             counts,
             message: String::new(),
+            exits: Vec::new(),
+            conditions: Vec::new(),
         });
     }
 }

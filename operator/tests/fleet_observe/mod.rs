@@ -102,6 +102,14 @@ fn the_end_of_the_worker_is_the_end_of_its_pod() {
             EndReason::OomKilled,
             true,
         ),
+        // containerd says so of a container whose task was killed, however it ends.
+        (
+            json!({"exitCode": 0, "reason": "OOMKilled"}),
+            Some(0),
+            None,
+            EndReason::Completed,
+            true,
+        ),
         (
             json!({"exitCode": 128, "reason": "StartError", "message": "no such file"}),
             Some(128),

@@ -38,6 +38,8 @@ fn ended(reason: EndReason) -> WorkerPod {
             reason,
             counts: true,
             message: String::new(),
+            exits: Vec::new(),
+            conditions: Vec::new(),
         }),
         ..pod()
     }

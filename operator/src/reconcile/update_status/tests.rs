@@ -132,6 +132,7 @@ fn told(seen: &Seen) -> HarmonyBatchStatus {
         trouble: seen.trouble.as_ref(),
         fleet_trouble: seen.fleet_trouble.as_ref(),
         stuck_for: seen.stuck_for,
+        failures: &PodFailures::default(),
     })
 }
 
