@@ -120,6 +120,7 @@ impl Runner {
                     runner: self,
                     task,
                     child,
+                    began: began.at,
                     deadline,
                     written: 0,
                     output: Vec::new(),
@@ -144,6 +145,7 @@ struct Attempt<'a> {
     runner: &'a mut Runner,
     task: &'a Task,
     child: Child,
+    began: Instant,
     deadline: Deadline,
     written: usize,
     output: Vec<u8>,
@@ -261,7 +263,10 @@ impl Attempt<'_> {
             Some(Cause::Deadline) => Some(End::failure(OutcomeCode::DeadlineExceeded, log)),
             Some(Cause::Size) => Some(End::failure(OutcomeCode::ResultTooLarge, log)),
             None if status.success() => Some(End::success(Bytes::from(self.output))),
-            None => Some(End::of_status(status, log)),
+            None => Some(End::of_status(
+                status,
+                self.runner.queue.oom_kills.note(status, self.began, log),
+            )),
         }
     }
 }

@@ -10,6 +10,7 @@ mod exec;
 mod health;
 mod library;
 mod lines;
+mod memory;
 mod outcome;
 mod pace;
 mod program;

@@ -12,7 +12,7 @@ use harmony_protocol::ids::Attempt;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{ExecutorEvent, Finished, Task, child::timeout, deadline::Extension, health::Health};
+use super::{ExecutorEvent, Finished, Task, child::timeout, deadline::Extension, health::Health, memory::OomKills};
 
 /// What the caller and all slots of one executor share.
 pub(super) struct Queue {
@@ -21,6 +21,7 @@ pub(super) struct Queue {
     events: UnboundedSender<ExecutorEvent>,
     pub(super) extension: Extension,
     pub(super) health: Health,
+    pub(super) oom_kills: OomKills,
 }
 
 struct State {
@@ -102,6 +103,7 @@ impl Queue {
             events,
             extension: Extension::default(),
             health: Health::default(),
+            oom_kills: OomKills::of_this_process(),
         })
     }
 

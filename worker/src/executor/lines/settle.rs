@@ -85,6 +85,9 @@ impl Runner {
         if let Some(task) = charged {
             self.suspects = self.suspects.saturating_sub(1);
             let began = ended.began;
+            if let Ok((status, log)) = &mut ended.status {
+                *log = self.queue.oom_kills.note(*status, began.at, std::mem::take(log));
+            }
             self.queue.report_finished(vec![ended.into_end().of_task(&task, began)]);
         }
     }
