@@ -15,6 +15,8 @@ use kube::api::ListParams;
 
 /// For pods to come or go, on a busy machine.
 const PODS_WITHIN: Duration = Duration::from_mins(1);
+/// For a batch that is deleted: well within its pods' grace, all of which a worker would use that waits for its collector.
+const DELETED_WITHIN: Duration = Duration::from_secs(20);
 /// For the longest of the batches here.
 const COMPLETE_WITHIN: Duration = Duration::from_mins(4);
 
@@ -334,7 +336,7 @@ async fn a_batch_that_is_deleted_leaves_nothing_whatever_its_phase() -> Result<(
             let uid = test.api::<HarmonyBatch>().get(name).await?.uid().context("no uid")?;
             let object = format!("hb/{name}");
             test.kubectl(&["delete", &object, "--timeout=30s"]).await?;
-            eventually(&format!("all of {name} to be gone"), PODS_WITHIN, async || {
+            eventually(&format!("all of {name} to be gone"), DELETED_WITHIN, async || {
                 let left = objects(test, &uid).await?;
                 ensure!(left.is_empty(), "{left}");
                 ensure!(!is_led(test, name).await?, "its ventilator still runs");

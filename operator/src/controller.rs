@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Shared, join_all};
 use futures_util::{FutureExt as _, StreamExt as _};
 use harmony_api::conventions::BATCH_UID_LABEL;
 use harmony_api::spec::HarmonyBatch;
+use harmony_protocol::ids::BatchUid;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{self, Action};
@@ -204,9 +205,17 @@ async fn sweep(context: Arc<Context>, batches: Vec<Store<Guarded>>) {
         let there: BTreeSet<_> = batches
             .iter()
             .flat_map(Store::state)
-            .filter_map(|batch| batch.0.as_ref().ok().and_then(uid))
+            .filter_map(|batch| uid_of_any(&batch))
             .collect();
         context.forget_others(|uid| there.contains(&uid));
+    }
+}
+
+/// One that cannot be read is there, too.
+fn uid_of_any(batch: &Guarded) -> Option<BatchUid> {
+    match &batch.0 {
+        Ok(batch) => uid(batch),
+        Err(invalid) => invalid.metadata.uid.as_deref()?.parse().ok().map(BatchUid),
     }
 }
 
@@ -263,6 +272,18 @@ mod tests {
             assert_eq!(pods.of("a", |_| true), [Arc::new(pod("a"))]);
             assert!(pods.of("a", |_| false).is_empty() && pods.of("c", |_| true).is_empty());
         }
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_there() {
+        let uid = "0b9f6a3e-9d5e-4c39-8f0e-0d6a5ac9b1f0";
+        let unreadable = serde_json::json!({
+            "apiVersion": "harmony.dev/v1alpha1", "kind": "HarmonyBatch",
+            "metadata": {"name": "b", "uid": uid}, "spec": {"completions": "many"},
+        });
+        let batch: Guarded = serde_json::from_value(unreadable).unwrap();
+        assert!(batch.0.is_err());
+        assert_eq!(uid_of_any(&batch), uid.parse().ok().map(BatchUid));
     }
 
     #[tokio::test]

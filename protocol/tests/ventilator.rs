@@ -632,6 +632,18 @@ fn cancels(said: &[Message]) -> Vec<&str> {
     reasons
 }
 
+#[test]
+fn the_workers_of_a_batch_that_is_deleted_drop_it_without_its_collector() {
+    let mut stage = Stage::with_a_task_in_flight();
+    stage.step();
+    stage.machine.handle_abandon(stage.now);
+    assert_eq!(
+        cancels(&stage.step()),
+        ["the batch is deleted"],
+        "one worker, and nobody else"
+    );
+}
+
 /// A rule, what succeeds without meeting it, and what does meet it then.
 type SuccessCase<'a> = (SuccessRule, &'a [(u64, u64)], &'a [(u64, u64)]);
 

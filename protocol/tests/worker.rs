@@ -2,12 +2,12 @@
 
 #![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, ProcessId};
 use harmony_protocol::wire::{
-    Executor, Hello, Message, Refused, RefusedCode, Role, Start, TaskEntry, Tasks, Want, Work, decode, encode,
+    Cancel, Executor, Hello, Message, Refused, RefusedCode, Role, Start, TaskEntry, Tasks, Want, Work, decode, encode,
 };
 use harmony_protocol::worker::{Config, Only, Output, Worker};
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
@@ -37,6 +37,15 @@ fn start(uid: BatchUid, completions: u64) -> Start {
             deadline_millis: None,
         }),
     }
+}
+
+fn want() -> Message {
+    Message::Want(Want {
+        serial: 1,
+        backlog: 10,
+        tasks_sent: 0,
+        bytes_sent: 0,
+    })
 }
 
 fn tasks(numbers: &[u64]) -> Tasks {
@@ -74,6 +83,14 @@ fn greeted(now: Instant, link: LinkId, only: Only) -> Worker {
     worker.handle_link_opened(now, link);
     worker.handle_message(now, link, &encode(0, &Message::Hello(hello)));
     worker
+}
+
+fn outputs(worker: &mut Worker, now: Instant) -> Vec<Output> {
+    std::iter::from_fn(|| worker.poll_output(now)).collect()
+}
+
+fn exits(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::Exit))
 }
 
 /// How such a worker refuses a batch of [`start`], if it does.
@@ -128,14 +145,8 @@ fn numbers_beyond_the_batch_are_dropped_and_counted() {
     let mut worker = greeted(now, link, Only::default());
     worker.handle_message(now, link, &encode(1, &Message::Start(Box::new(start(uid, 5)))));
     worker.handle_prepared(now, uid, Ok(1));
-    let want = Want {
-        serial: 1,
-        backlog: 10,
-        tasks_sent: 0,
-        bytes_sent: 0,
-    };
-    worker.handle_message(now, link, &encode(1, &Message::Want(want)));
-    let outputs: Vec<_> = std::iter::from_fn(|| worker.poll_output(now)).collect();
+    worker.handle_message(now, link, &encode(1, &want()));
+    let outputs = outputs(&mut worker, now);
     let granted = outputs.iter().any(|output| {
         let Output::Link(LinkOutput::Send { frames, .. }) = output else {
             return false;
@@ -152,4 +163,32 @@ fn numbers_beyond_the_batch_are_dropped_and_counted() {
     assert_eq!((batch.queued, batch.running, batch.ventilators), (1, 0, 1));
     assert_eq!((snapshot.links, snapshot.dropped.out_of_range), (1, 1));
     worker.sanity_check();
+}
+
+#[test]
+fn a_worker_that_leaves_waits_for_no_collector_of_a_batch_that_is_over() {
+    let (now, uid, link) = (Instant::now(), BatchUid(Uuid::from_u128(1)), LinkId::accepted(1));
+    let mut worker = greeted(now, link, Only::default());
+    worker.handle_message(now, link, &encode(1, &Message::Start(Box::new(start(uid, 5)))));
+    worker.handle_prepared(now, uid, Ok(1));
+    worker.handle_message(now, link, &encode(1, &want()));
+    outputs(&mut worker, now);
+    worker.handle_message(now, link, &encode(1, &Message::Tasks(tasks(&[4]))));
+    let begun = outputs(&mut worker, now);
+    assert!(
+        begun.iter().any(|output| matches!(output, Output::Run { .. })),
+        "{begun:?}"
+    );
+    worker.handle_drain(now, Duration::from_secs(25));
+    let leaving = outputs(&mut worker, now);
+    assert!(!exits(&leaving), "a task runs: {leaving:?}");
+    let cancel = Cancel {
+        epoch: 1,
+        spans: None,
+        reason: "the batch is deleted".into(),
+    };
+    worker.handle_message(now, link, &encode(1, &Message::Cancel(cancel)));
+    worker.handle_timeout(now);
+    let left = outputs(&mut worker, now);
+    assert!(exits(&left), "{left:?}");
 }

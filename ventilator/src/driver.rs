@@ -49,6 +49,8 @@ pub enum Command {
     Cancel(String),
     /// Send nothing more, so that what is in flight can end.
     Drain,
+    /// The batch is deleted: let the workers drop it, and leave.
+    Abandon,
     /// Leave; another ventilator may go on later.
     Leave,
 }
@@ -135,6 +137,7 @@ impl Driver {
                 },
                 command = commands.recv() => match command {
                     Some(Command::Leave) | None => return,
+                    Some(Command::Abandon) => return self.machine.handle_abandon(Instant::now()),
                     Some(command) => self.take_command(command),
                 },
                 () = sleep_until(timeout) => self.machine.handle_timeout(Instant::now()),
@@ -158,7 +161,7 @@ impl Driver {
             Command::WorkerExited { name, counts } => self.machine.handle_worker_exit(now, &name, counts),
             Command::Cancel(reason) => self.machine.handle_cancel(now, &reason),
             Command::Drain => self.machine.handle_drain(now),
-            Command::Leave => {}
+            Command::Abandon | Command::Leave => {}
         }
     }
 

@@ -185,6 +185,11 @@ impl Hosted {
     }
 
     /// Lets it leave; the handle ends when it has.
+    /// Leaves a batch that is deleted.
+    pub(super) fn abandon(self) {
+        self.tell(Command::Abandon);
+    }
+
     pub(super) fn leave(self) -> JoinHandle<()> {
         self.tell(Command::Leave);
         self.task

@@ -197,9 +197,11 @@ impl Ventilators {
         leaving.leave();
     }
 
-    /// The same, and forgets how far the batch was: it is gone.
+    /// A batch is deleted: its workers drop it, its ventilator leaves, and what is known of it is forgotten.
     pub fn forget(&self, uid: BatchUid) {
-        self.stop(uid);
+        if let Some(leaving) = self.hosted().remove(&uid) {
+            leaving.abandon();
+        }
         self.stopped().remove(&uid);
     }
 

@@ -295,16 +295,20 @@ impl Ventilator {
         self.over = true;
         self.counts = done.counts;
         if matches!(done.ending, Ending::Cancelled(_)) {
-            let cancel = Cancel {
-                epoch: self.epoch,
-                spans: None,
-                reason: "the batch was ended early".into(),
-            };
-            self.tell_workers(&Message::Cancel(cancel));
+            self.cancel_workers("the batch was ended early");
         }
         self.tell_workers(&Message::Done(done.clone()));
         self.events.push_back(Event::Done(done));
         self.sessions.close_all(ByeCode::Leaving, "the batch is over");
+    }
+
+    pub(super) fn cancel_workers(&mut self, reason: &str) {
+        let cancel = Cancel {
+            epoch: self.epoch,
+            spans: None,
+            reason: reason.to_owned(),
+        };
+        self.tell_workers(&Message::Cancel(cancel));
     }
 
     fn tell_workers(&mut self, message: &Message) {

@@ -391,6 +391,13 @@ impl Ventilator {
         self.cancel(reason);
     }
 
+    /// The batch is deleted, and its results with it: workers drop it at once, so that none waits for a collector that is
+    /// gone to take its outcomes. [`Self::handle_leave`] is to follow.
+    pub fn handle_abandon(&mut self, now: Instant) {
+        self.step(now);
+        self.cancel_workers("the batch is deleted");
+    }
+
     /// Sends nothing more, so that what is in flight can end. Another ventilator may go on later.
     pub fn handle_drain(&mut self, now: Instant) {
         self.step(now);
