@@ -23,7 +23,7 @@ const PLUGIN: &str = "kubectl-harmony";
 /// Run a big batch of numbered, idempotent tasks on warm workers. Whatever crashes on the way, the batch ends with exactly
 /// one recorded result per number.
 #[derive(Parser)]
-#[command(name = "harmony", version, propagate_version = true)]
+#[command(name = "harmony", version = harmony_protocol::RELEASE, propagate_version = true)]
 struct Program {
     #[command(subcommand)]
     command: Command,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::Scenario;
 
@@ -23,6 +23,9 @@ spec:
 
 /// What a task's number follows in the log.
 const MARK: &str = "url:/run/";
+
+/// What was recorded at a moment, and how often each of those tasks had been begun.
+pub struct Mark(BTreeMap<u64, u32>);
 
 /// A web server that writes down what it is asked for.
 pub struct Counter {
@@ -63,5 +66,31 @@ impl Counter {
             *runs.entry(number).or_default() += 1;
         }
         Ok(runs)
+    }
+
+    /// What is recorded of a batch now.
+    pub async fn mark(&self, test: &Scenario, batch: &str) -> Result<Mark> {
+        let recorded = test.results(batch).await?;
+        let runs = self.runs(test).await?;
+        let begun = |number: u64| (number, runs.get(&number).copied().unwrap_or_default());
+        Ok(Mark(recorded.iter().map(|line| begun(line.number)).collect()))
+    }
+
+    /// Whatever was recorded then was not begun again since.
+    pub async fn none_again(&self, test: &Scenario, mark: &Mark) -> Result<()> {
+        let runs = self.runs(test).await?;
+        let again: Vec<_> = mark
+            .0
+            .iter()
+            .filter(|(number, before)| runs.get(number) != Some(before))
+            .collect();
+        ensure!(again.is_empty(), "recorded and yet begun again: {again:?}");
+        println!(
+            "{} tasks were recorded before and not begun again; {} runs of {} tasks in all",
+            mark.0.len(),
+            runs.values().sum::<u32>(),
+            runs.len()
+        );
+        Ok(())
     }
 }

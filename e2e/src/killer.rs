@@ -62,7 +62,7 @@ impl Killer {
 }
 
 /// The id of the only container, without the runtime's name.
-fn container(pod: &Pod) -> Result<String> {
+pub(crate) fn container(pod: &Pod) -> Result<String> {
     let status = pod.status.as_ref().context("a pod without a status")?;
     let first = status.container_statuses.iter().flatten().next();
     let id = first.and_then(|container| container.container_id.as_deref());

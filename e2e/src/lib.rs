@@ -34,14 +34,14 @@ mod volumes;
 mod wait;
 
 pub use batch::{FailedLine, Recorded, all_right, batch, batch_on_all_nodes, condition, program};
-pub use counter::Counter;
+pub use counter::{Counter, Mark};
 pub use course::{Course, doubler};
 pub use forward::fetch_forwarded;
 pub use killer::Killer;
 pub use kubectl::{helm, kubectl, kubectl_reading};
 pub use local::{Component, Frozen, Killed, LocalCluster, Node};
 pub use metrics::ApiRequests;
-pub use operator::{OPERATOR_NAMESPACE, ensure_installed, install, uninstall};
+pub use operator::{OPERATOR_NAMESPACE, ensure_installed, install, leader, uninstall, upgrade};
 pub use scenario::{Scenario, scenario};
 pub use scrape::Scrape;
 pub use wait::eventually;

@@ -1,5 +1,6 @@
 //! The processes behind a cluster that `cargo xtask cluster up` made: what no API can break, tests break here.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -7,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::killer::container;
 
 /// The variable by which a process is known as part of a local cluster; its value names the cluster.
 const MARK: &str = "HARMONY_CLUSTER";
@@ -225,6 +229,20 @@ impl Node {
             let _ = signal("KILL", &members);
         }
         bail!("the containers of {} cannot be killed", self.kubelet.name)
+    }
+
+    /// Stops the processes of a container that runs here in their tracks. They go on when what this gives is dropped.
+    pub fn freeze(&self, pod: &Pod) -> Result<Frozen> {
+        let container = container(pod)?;
+        let all: BTreeSet<u32> = self.cgroups.iter().flat_map(|folder| members(folder)).collect();
+        let inside = |id: &u32| {
+            let groups = fs::read_to_string(format!("/proc/{id}/cgroup"));
+            groups.is_ok_and(|groups| groups.contains(&container))
+        };
+        let ids: Vec<u32> = all.into_iter().filter(inside).collect();
+        ensure!(!ids.is_empty(), "container {container} has no process on the node");
+        signal("STOP", &ids)?;
+        Ok(Frozen(ids))
     }
 
     /// The metrics of a pod, asked for at its own address, without the API server.

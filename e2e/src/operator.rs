@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tokio::sync::OnceCell;
 
-use crate::kubectl::kubectl;
+use crate::kubectl::{kubectl, kubectl_reading};
 
 /// Where `deploy/harmony.yaml` puts the operator.
 pub const OPERATOR_NAMESPACE: &str = "harmony-system";
@@ -40,6 +40,23 @@ fn manifest() -> Result<String> {
 /// The same as [`ensure_installed`], each time: for tests that uninstall.
 pub async fn install() -> Result<()> {
     kubectl(&["apply", "--filename", &manifest()?]).await?;
+    rolled_out().await
+}
+
+/// Lets operators of another image take over, as an upgrade does: `harmony:next` in place of `harmony:dev`.
+pub async fn upgrade() -> Result<()> {
+    let text = std::fs::read_to_string(manifest()?)?.replace("harmony:dev", "harmony:next");
+    kubectl_reading(&["apply", "--filename=-"], &text).await?;
+    rolled_out().await
+}
+
+/// The process that leads, as the lease has it.
+pub async fn leader() -> Result<String> {
+    let lease = ["get", "lease", "harmony-operator", "--namespace", OPERATOR_NAMESPACE];
+    kubectl(&[lease.as_slice(), &["--output=jsonpath={.spec.holderIdentity}"]].concat()).await
+}
+
+async fn rolled_out() -> Result<()> {
     let deployment = "deployment/harmony-operator";
     let available = [
         "--for=condition=Available",

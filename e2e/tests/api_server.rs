@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use harmony_api::conventions::COLLECTOR_ROLE;
-use harmony_e2e::{Counter, Course, LocalCluster, Node, ensure_installed, eventually, kubectl, scenario};
+use harmony_e2e::{Counter, Course, LocalCluster, Node, ensure_installed, eventually, kubectl, leader, scenario};
 use tokio::sync::Mutex;
 
 /// There is one API server.
@@ -81,7 +81,7 @@ async fn goes_on_without(how: Away, time: Duration, tasks: u32) -> Result<()> {
             .status
             .and_then(|status| status.pod_ip)
             .context("no address")?;
-        let leader = holder().await?;
+        let led = leader().await?;
         let began = Instant::now();
         let fifths = take_away(&cluster, how, time, &ip).await?;
         println!("{how:?} for {time:?}: recorded in each fifth of it {fifths:?}");
@@ -92,7 +92,7 @@ async fn goes_on_without(how: Away, time: Duration, tasks: u32) -> Result<()> {
             began.elapsed()
         );
         course.goes_on("API server back", before).await?;
-        println!("the leader was {leader}, and is {}", holder().await?);
+        println!("the leader was {led}, and is {}", leader().await?);
         course.ends_well().await?;
         // At the end, idle slots run copies of the slowest tasks: as many as there are slots.
         let runs = counter.runs(test).await?;
@@ -102,12 +102,6 @@ async fn goes_on_without(how: Away, time: Duration, tasks: u32) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// The process that leads, as the lease has it.
-async fn holder() -> Result<String> {
-    let lease = ["get", "lease", "harmony-operator", "--namespace=harmony-system"];
-    kubectl(&[lease.as_slice(), &["--output=jsonpath={.spec.holderIdentity}"]].concat()).await
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use harmony_api::conventions::{COLLECTOR_ROLE, WORKER_ROLE};
 use harmony_e2e::{
-    Course, Killer, LocalCluster, OPERATOR_NAMESPACE, Scenario, Scrape, batch, condition, doubler, ensure_installed,
-    eventually, kubectl, scenario,
+    Course, Killer, LocalCluster, Scenario, Scrape, batch, condition, doubler, ensure_installed, eventually, kubectl,
+    leader, scenario,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -75,13 +75,13 @@ impl<'a> Chaos<'a> {
     async fn kill_leader(&self) -> Result<()> {
         let (pod, _) = Scrape::of_leader(&self.test.client).await?;
         let killer = Killer::of(&pod).await?;
-        let leader = holder().await?;
+        let led = leader().await?;
         let before = self.course.until(0.0).await?;
         killer.kill().await?;
         let killed = Instant::now();
         eventually("another leader", Duration::from_mins(2), async || {
-            let now = holder().await?;
-            ensure!(now != leader, "still {leader}");
+            let now = leader().await?;
+            ensure!(now != led, "still {led}");
             Ok(())
         })
         .await?;
@@ -138,12 +138,6 @@ impl<'a> Chaos<'a> {
         kubectl(&["uncordon", drained]).await?;
         went_on
     }
-}
-
-/// The process that leads, as the lease has it.
-async fn holder() -> Result<String> {
-    let lease = ["get", "lease", "harmony-operator", "--namespace", OPERATOR_NAMESPACE];
-    kubectl(&[lease.as_slice(), &["--output=jsonpath={.spec.holderIdentity}"]].concat()).await
 }
 
 async fn all_ready() -> Result<()> {

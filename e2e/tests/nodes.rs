@@ -65,23 +65,6 @@ async fn ready(node: &str) -> Result<()> {
         .map(drop)
 }
 
-/// What was recorded before the node went was not begun again.
-async fn none_again(test: &Scenario, counter: &Counter, recorded: &[u64], before: &BTreeMap<u64, u32>) -> Result<()> {
-    let after = counter.runs(test).await?;
-    let again: Vec<_> = recorded
-        .iter()
-        .filter(|number| after.get(number) != before.get(number))
-        .collect();
-    ensure!(again.is_empty(), "recorded and yet begun again: {again:?}");
-    println!(
-        "{} tasks were recorded before and not begun again; {} runs of {} tasks in all",
-        recorded.len(),
-        after.values().sum::<u32>(),
-        after.len()
-    );
-    Ok(())
-}
-
 /// Two batches have their collectors and a worker each on the second node, which then is disturbed, and mended when both
 /// go on without it.
 async fn both_go_on<T>(
@@ -104,8 +87,7 @@ async fn both_go_on<T>(
     )?;
     allow_collectors_on(test, HOME).await?;
     let (bare_before, claim_before) = try_join!(bare.at_work(COLLECTOR_ROLE), claim.at_work(COLLECTOR_ROLE))?;
-    let recorded: Vec<_> = test.results("claim").await?.iter().map(|line| line.number).collect();
-    let runs = counter.runs(test).await?;
+    let mark = counter.mark(test, "claim").await?;
     let (without, with) = (format!("{what}, without a claim"), format!("{what}, with a claim"));
     let (disturbed, bare_goes_on, claim_goes_on) = join!(
         disturb(),
@@ -116,7 +98,7 @@ async fn both_go_on<T>(
     bare_goes_on?;
     claim_goes_on?;
     try_join!(bare.ends_well(), claim.ends_well())?;
-    none_again(test, &counter, &recorded, &runs).await
+    counter.none_again(test, &mark).await
 }
 
 #[tokio::test]
@@ -172,12 +154,11 @@ async fn a_node_with_a_worker_is_lost() -> Result<()> {
         let nodes: BTreeSet<_> = nodes_of(test, "b", WORKER_ROLE).await?.into_values().collect();
         ensure!(nodes.len() == 2, "the workers are on {nodes:?}");
         let before = course.until(20.0).await?;
-        let recorded: Vec<_> = test.results("b").await?.iter().map(|line| line.number).collect();
-        let runs = counter.runs(test).await?;
+        let mark = counter.mark(test, "b").await?;
         let lost = node.lose()?;
         course.goes_on("node of a worker lost", before).await?;
         course.ends_well().await?;
-        none_again(test, &counter, &recorded, &runs).await?;
+        counter.none_again(test, &mark).await?;
         drop(lost);
         ready(LOST).await
     })

@@ -9,7 +9,7 @@ use harmony_ventilator::source::HostPattern;
 
 /// Runs `HarmonyBatch` resources: makes their pods, and is the ventilator of each.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "harmony-operator", version)]
+#[command(name = "harmony-operator", version = harmony_protocol::RELEASE)]
 pub struct Program {
     /// What to do; without a command it runs.
     #[command(subcommand)]

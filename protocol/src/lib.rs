@@ -16,4 +16,11 @@ pub mod ventilator;
 pub mod wire;
 pub mod worker;
 
+/// What this version is called.
+pub const RELEASE: &str = if cfg!(feature = "next") {
+    concat!(env!("CARGO_PKG_VERSION"), "-next")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 pub use session::{Identity, LinkOutput, VERSIONS};

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use harmony_protocol::wire::{Kind, decode, encode};
+use serde_json::{Map, Value, json};
 
 mod hex;
 mod samples;
@@ -23,6 +24,30 @@ fn messages_are_their_golden_bytes() {
         let decoded = decode(&golden).unwrap_or_else(|error| panic!("decoding {name}: {error}"));
         assert_eq!(decoded, (alias, message), "decoding {name}");
     }
+}
+
+/// Upgrades count on it: the parties of a batch may be of neighbouring versions.
+#[test]
+fn a_field_of_a_later_version_is_ignored_in_every_control_message() {
+    let mut extended = 0;
+    for (name, (alias, message)) in samples::all() {
+        let mut frames = encode(alias, &message);
+        let Some(mut fields) = frames
+            .get(1)
+            .and_then(|body| serde_json::from_slice::<Map<String, Value>>(body).ok())
+        else {
+            continue; // not a control message
+        };
+        fields.insert(
+            "sinceTheNextVersion".to_owned(),
+            json!({ "optional": [1, "two", null] }),
+        );
+        frames[1] = serde_json::to_vec(&fields).expect("an object").into();
+        let decoded = decode(&frames).unwrap_or_else(|error| panic!("decoding {name}: {error}"));
+        assert_eq!(decoded, (alias, message), "decoding {name}");
+        extended += 1;
+    }
+    assert!(extended >= 16, "{extended} control messages");
 }
 
 #[test]

@@ -101,5 +101,21 @@ fn control<T: DeserializeOwned + Check>(kind: Kind, rest: &[Bytes]) -> Result<T,
 
 /// Writing plain structs to memory cannot fail; an empty body, which no receiver takes, stands for the impossible.
 fn json<T: Serialize>(body: &T) -> Bytes {
-    serde_json::to_vec(body).unwrap_or_default().into()
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    if cfg!(feature = "next") {
+        return extended(&body).into();
+    }
+    body.into()
 }
+
+/// The same object with one more field, as a later version may send it.
+fn extended(body: &[u8]) -> Vec<u8> {
+    match body {
+        [b'{', b'}'] => EXTENSION.trim_end_matches(',').bytes().chain(*b"}").collect(),
+        [b'{', fields @ ..] => EXTENSION.bytes().chain(fields.iter().copied()).collect(),
+        other => other.to_vec(),
+    }
+}
+
+/// The beginning of an object whose first field no version knows yet.
+const EXTENSION: &str = r#"{"sinceTheNextVersion":{"optional":[1,"two",null]},"#;
