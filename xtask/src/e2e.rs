@@ -54,6 +54,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The step of `cargo xtask test`.
 pub(crate) fn step(context: &Context) -> Result<Outcome> {
+    step_of(context, &TESTS)
+}
+
+/// The step of `cargo xtask soak`.
+pub(crate) fn long_step(context: &Context) -> Result<Outcome> {
+    step_of(context, &TESTS.long())
+}
+
+fn step_of(context: &Context, suite: &Suite) -> Result<Outcome> {
     if let Some(obstacle) = cluster::obstacle(context) {
         return Ok(Outcome::Skipped(obstacle));
     }
@@ -63,7 +72,7 @@ pub(crate) fn step(context: &Context) -> Result<Outcome> {
         profile: "release".to_owned(),
         filters: Vec::new(),
     };
-    on_own(context, &arguments, |context| count_and_run(context, &TESTS))
+    on_own(context, &arguments, |context| count_and_run(context, suite))
 }
 
 /// Only a cluster of ours can be handed images.
@@ -74,10 +83,12 @@ fn on_given<T>(
     tests: impl Fn(&Context) -> Result<T>,
 ) -> Result<T> {
     let program = if let Some(layout) = Layout::of_kubeconfig(context, kubeconfig) {
+        cluster::load_next(context, &layout, profile)?;
         cluster::load_harmony(context, &layout, profile)?
     } else {
         println!(
-            "{}: this cluster's nodes must have the images harmony:dev (of Dockerfile), shell:dev, named:dev, \
+            "{}: this cluster's nodes must have the images harmony:dev (of Dockerfile), \
+             harmony:next (the same with the cargo feature `next`), shell:dev, named:dev, \
              numeric:dev, bare:dev and closure:dev (of e2e/images/Dockerfile), and volumes of the classes local and shared",
             kubeconfig.display()
         );
@@ -89,8 +100,10 @@ fn on_given<T>(
 fn on_own<T>(context: &Context, arguments: &Arguments, tests: impl Fn(&Context) -> Result<T>) -> Result<T> {
     let layout = Layout::new(context, arguments.index)?;
     let context = context.with("KUBECONFIG", layout.kubeconfig().as_os_str());
-    let loaded =
-        cluster::up(&context, &layout).and_then(|()| cluster::load_harmony(&context, &layout, &arguments.profile));
+    let profile = &arguments.profile;
+    let loaded = cluster::up(&context, &layout)
+        .and_then(|()| cluster::load_next(&context, &layout, profile))
+        .and_then(|()| cluster::load_harmony(&context, &layout, profile));
     let outcome =
         loaded.and_then(|program| tests(&cluster::with_clients(&context)?.with(PROGRAM, program.as_os_str())));
     if arguments.keep {

@@ -139,6 +139,11 @@ pub(crate) const SOAK: &[Step] = &[
         purpose: "long unit and integration tests",
         run: |context| count_and_run(context, &UNIT.long()),
     },
+    Step {
+        name: "cluster",
+        purpose: "faults for minutes on a Kubernetes brought up for them",
+        run: e2e::long_step,
+    },
 ];
 
 const UNIT: Suite = Suite::new(&[

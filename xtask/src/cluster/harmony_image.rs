@@ -13,6 +13,10 @@ use crate::shipped::as_shipped;
 /// The name under which kubelet asks for `harmony:dev`.
 const NAME: &str = "docker.io/library/harmony:dev";
 
+/// The same of a version after this one, for tests of upgrades.
+const NEXT: &str = "docker.io/library/harmony:next";
+const NEXT_FEATURES: &str = "harmony/next,harmony-operator/next";
+
 /// The packages whose programs are in the image, and the programs.
 const PROGRAMS: [&str; 2] = ["harmony", "harmony-operator"];
 
@@ -25,6 +29,22 @@ const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// Builds the image of the programs in a folder: an archive.
 pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
+    build_as(context, built, NAME)
+}
+
+/// Builds the programs of a version after this one, and the image of them: an archive.
+pub(super) fn build_next(context: &Context, profile: &str) -> Result<PathBuf> {
+    let mut build = context.cargo_locked("build");
+    let machine = as_shipped(context, &mut build)?;
+    build.args(["--profile", profile, "--bins", "--features", NEXT_FEATURES]);
+    for package in PROGRAMS {
+        build.args(["--package", package]);
+    }
+    succeed(&mut build)?;
+    build_as(context, &folder(context, &machine, profile), NEXT)
+}
+
+fn build_as(context: &Context, built: &Path, name: &str) -> Result<PathBuf> {
     let folder = context.cache.join("cluster-tools/harmony");
     let stage = folder.join("stage");
     let _ = fs::remove_dir_all(&stage);
@@ -48,8 +68,8 @@ pub(super) fn build(context: &Context, built: &Path) -> Result<PathBuf> {
     // Nothing is compiled for it, yet buildah asks which architecture that would be for.
     build.arg("--build-arg=TARGETARCH=none");
     build.arg("--file").arg(context.root.join("Dockerfile"));
-    succeed(build.args(["--tag", NAME]).arg(&nothing))?;
-    store.save(NAME, &archive)?;
+    succeed(build.args(["--tag", name]).arg(&nothing))?;
+    store.save(name, &archive)?;
     fs::remove_dir_all(&stage)?;
     Ok(archive)
 }
@@ -79,8 +99,13 @@ pub(super) fn build_programs(context: &Context, profile: &str) -> Result<PathBuf
         build.args(["--package", package]);
     }
     succeed(&mut build)?;
+    Ok(folder(context, &machine, profile))
+}
+
+/// Where cargo puts the programs of a profile.
+fn folder(context: &Context, machine: &str, profile: &str) -> PathBuf {
     let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(context.target.join(&machine).join(folder))
+    context.target.join(machine).join(folder)
 }
 
 /// What debuggers read is most of a program, and nodes copy all of it.

@@ -120,6 +120,12 @@ pub(crate) fn load_harmony(context: &Context, layout: &Layout, profile: &str) ->
     Ok(programs.join("harmony"))
 }
 
+/// Builds a version after the checkout's and hands the image of it to every node, as `harmony:next`. To be called before
+/// [`load_harmony`], whose programs then take the place of these.
+pub(crate) fn load_next(context: &Context, layout: &Layout, profile: &str) -> Result<()> {
+    images::load(layout, &[harmony_image::build_next(context, profile)?])
+}
+
 /// Whether everything that was started runs, and the API server is ready.
 pub(crate) fn is_up(layout: &Layout) -> bool {
     layout.kubeconfig().is_file() && process::ended(layout).is_empty() && control_plane::is_ready(layout)
