@@ -3,7 +3,7 @@
 # The controller watches batches; one that outlives its ttlSecondsAfterFinished is deleted.
 - apiGroups: [harmony.dev]
   resources: [harmonybatches]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 # update_status: at most one patch per batch in 5 seconds, besides changes of conditions.
 - apiGroups: [harmony.dev]
   resources: [harmonybatches/status]
@@ -11,7 +11,7 @@
 # The fleet makes worker pods and deletes those that ended; apply makes the collector's pod. Both are watched.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, delete]
+  verbs: [list, watch, create, delete]
 # apply: the collector's Service.
 - apiGroups: [""]
   resources: [services]
