@@ -68,7 +68,7 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "harmony.pullSecrets" -}}
-{{- with .Values.imagePullSecrets }}
+{{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
