@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use harmony_api::conditions::COMPLETE;
+use harmony_api::conditions::{COMPLETE, PROGRESSING};
 use harmony_api::conventions::{
     COLLECTOR_ROLE, LINK_PORT, LOOPBACK_PORT, METRICS_PORT, METRICS_PORT_NAME, WORKER_ROLE,
 };
@@ -185,6 +185,26 @@ fn expect_counts(metrics: &Metrics, namespace: &str, [pending, in_flight, succee
     Ok(())
 }
 
+/// What the operator says of the batch `held` besides counts.
+fn expect_status(metrics: &Metrics, namespace: &str) -> Result<()> {
+    let of = |label, value| [("namespace", namespace), ("batch", "held"), (label, value)];
+    metrics.expect("harmony_batch_info", &of("executor", "exec"), 1.0)?;
+    metrics.expect("harmony_worker_pods_failed_total", &of("reason", "OOMKilled"), 0.0)?;
+    for (status, holds) in [("true", 1.0), ("false", 0.0), ("unknown", 0.0)] {
+        let [namespace, batch, condition] = of("condition", PROGRESSING);
+        let labels = [namespace, batch, condition, ("status", status)];
+        metrics.expect("harmony_batch_status_condition", &labels, holds)?;
+    }
+    let batch = [("namespace", namespace), ("batch", "held")];
+    let started = metrics.value("harmony_batch_start_timestamp_seconds", &batch)?;
+    let recorded = metrics.value("harmony_batch_last_progress_timestamp_seconds", &batch)?;
+    ensure!(
+        started > 0.0 && started <= recorded,
+        "started {started}, recorded {recorded}"
+    );
+    Ok(())
+}
+
 async fn only(test: &Scenario, role: &str) -> Result<Pod> {
     let mut pods = test.pods_of("held", role).await?;
     ensure!(pods.len() == 1, "{} pods of role {role}", pods.len());
@@ -210,6 +230,7 @@ async fn metrics_and_state_tell_what_the_batch_tells() -> Result<()> {
         for (state, count) in [("connecting", 0.0), ("idle", 0.0), ("busy", 1.0), ("draining", 0.0)] {
             metrics.expect("harmony_workers", &workers(state), count)?;
         }
+        expect_status(&metrics, namespace)?;
         ensure!(
             metrics.value("harmony_status_patches_total", &[])? >= 1.0,
             "no status was written"

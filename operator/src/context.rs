@@ -14,6 +14,7 @@ use crate::leader::Role;
 use crate::metrics::Counters;
 use crate::reconcile::Memory;
 use crate::reconcile::build::Settings;
+use crate::statuses::Statuses;
 use crate::ventilators::Ventilators;
 
 /// What all reconciliations share.
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) pods: Pods,
     /// The ventilators of all batches.
     pub(crate) ventilators: Ventilators,
+    /// What is said of each batch.
+    pub(crate) statuses: Statuses,
     /// Publishes events.
     pub(crate) recorder: Recorder,
     /// What is counted.
@@ -47,6 +50,7 @@ impl Context {
         role: watch::Receiver<Role>,
         pods: Pods,
         ventilators: Ventilators,
+        statuses: Statuses,
         recorder: Recorder,
         counters: Arc<Counters>,
     ) -> Self {
@@ -57,6 +61,7 @@ impl Context {
             role,
             pods,
             ventilators,
+            statuses,
             recorder,
             counters,
             memories: Mutex::default(),
@@ -81,6 +86,7 @@ impl Context {
     /// A batch is gone: so is everything that was known of it.
     pub(crate) fn forget(&self, uid: BatchUid) {
         self.ventilators.forget(uid);
+        self.statuses.forget(uid);
         self.memories().remove(&uid);
     }
 

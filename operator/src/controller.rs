@@ -138,11 +138,14 @@ fn watch(
     let batches = controller.store();
     // Pods first: a pass over a batch of which no pod is known yet would make them all again.
     let pods_known = known(scope.pods);
-    let pass = move |batch, context| {
+    let pass = move |batch, context: Arc<Context>| {
         let pods_known = pods_known.clone();
         async move {
             pods_known.await;
-            reconcile(batch, context).await
+            let timer = context.counters.reconcile_duration.start_timer();
+            let action = reconcile(batch, context).await;
+            timer.observe_duration();
+            action
         }
     };
     let passes = controller.run(pass, error_policy, Arc::clone(&context));
@@ -241,6 +244,7 @@ mod tests {
                 .unwrap();
         }
     }
+
     #[test]
     fn one_scope_is_all_namespaces_and_each_named_one_is_one() {
         let named = |namespaces: &[&str]| {

@@ -11,6 +11,7 @@ mod leader;
 mod metrics;
 pub mod reconcile;
 mod run;
+mod statuses;
 pub mod ventilators;
 
 pub use run::main;

@@ -1,11 +1,15 @@
 //! What the operator shows of itself and of the batches that it leads.
 
+use std::time::SystemTime;
+
 use harmony_admin::Metrics;
 use harmony_protocol::ventilator::{Progress, Snapshot as Machine, WorkerStage, WorkerView};
-use prometheus::{IntCounter, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry};
 use serde::Serialize;
 
+use crate::fleet::EndReason;
 use crate::leader::Role;
+use crate::statuses::{Said, Statuses};
 use crate::ventilators::{BatchKey, VentilatorState, Ventilators};
 
 /// What is counted as it happens.
@@ -16,6 +20,8 @@ pub(crate) struct Counters {
     pub(crate) reconciles: IntCounter,
     /// Passes that were broken off.
     pub(crate) reconcile_errors: IntCounter,
+    /// How long passes take, waiting for the API server included.
+    pub(crate) reconcile_duration: Histogram,
 }
 
 impl Counters {
@@ -26,7 +32,13 @@ impl Counters {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
+        let duration = Histogram::with_opts(HistogramOpts::new(
+            "harmony_operator_reconcile_duration_seconds",
+            "How long passes over batches take.",
+        ))?;
+        registry.register(Box::new(duration.clone()))?;
         Ok(Self {
+            reconcile_duration: duration,
             status_patches: counter("harmony_status_patches_total", "Patches of batches' statuses.")?,
             reconciles: counter("harmony_operator_reconciles_total", "Passes over batches.")?,
             reconcile_errors: counter(
@@ -43,6 +55,8 @@ impl Counters {
 pub(crate) struct Snapshot {
     leader: bool,
     batches: Vec<Batch>,
+    #[serde(skip)]
+    said: Vec<Said>,
 }
 
 /// One batch that has a ventilator here, or had one.
@@ -59,7 +73,7 @@ struct Batch {
 
 impl Snapshot {
     /// Asks every ventilator. One that does not answer is stuck, and so is this.
-    pub(crate) async fn take(role: Role, ventilators: &Ventilators) -> Self {
+    pub(crate) async fn take(role: Role, ventilators: &Ventilators, statuses: &Statuses) -> Self {
         let mut batches = Vec::new();
         for (uid, BatchKey { namespace, name }) in ventilators.keys() {
             batches.push(Batch {
@@ -82,6 +96,7 @@ impl Snapshot {
         Self {
             leader: role == Role::Leader,
             batches,
+            said: statuses.all(),
         }
     }
 }
@@ -94,11 +109,15 @@ impl harmony_admin::Snapshot for Snapshot {
             &[],
             u64::from(self.leader),
         );
+        for said in &self.said {
+            observe_status(metrics, said);
+        }
         for batch in &self.batches {
             let labels = [("namespace", batch.namespace.as_str()), ("batch", batch.name.as_str())];
             match &batch.state {
                 Some(VentilatorState::Running(running)) => {
                     observe_progress(metrics, labels, &running.progress);
+                    observe_pace(metrics, labels, &running.progress);
                     observe_workers(metrics, labels, &running.workers);
                 }
                 Some(VentilatorState::Done { progress, .. }) => observe_progress(metrics, labels, progress),
@@ -166,6 +185,82 @@ fn observe_progress(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progre
             &with(labels, "reason", reason),
             count,
         );
+    }
+}
+
+/// A time that is compared with `time()`.
+fn observe_pace(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
+    let recorded = progress.recorded_at.and_then(|at| {
+        let recorded = SystemTime::now().checked_sub(at.elapsed())?;
+        recorded.duration_since(SystemTime::UNIX_EPOCH).ok()
+    });
+    if let Some(recorded) = recorded {
+        let help = "When a task was recorded last.";
+        metrics.gauge(
+            "harmony_batch_last_progress_timestamp_seconds",
+            help,
+            &labels,
+            recorded.as_secs(),
+        );
+    }
+}
+
+/// What the status says, as kube-state-metrics shows conditions and times.
+fn observe_status(metrics: &mut Metrics, said: &Said) {
+    let labels = [
+        ("namespace", said.key.namespace.as_str()),
+        ("batch", said.key.name.as_str()),
+    ];
+    let executor = with(labels, "executor", said.executor);
+    metrics.gauge(
+        "harmony_batch_info",
+        "1, labelled by what runs the tasks.",
+        &executor,
+        1,
+    );
+    for condition in &said.status.conditions {
+        for status in ["true", "false", "unknown"] {
+            let [namespace, batch, condition_label] = with(labels, "condition", &condition.type_);
+            let holds = condition.status.eq_ignore_ascii_case(status);
+            metrics.gauge(
+                "harmony_batch_status_condition",
+                "1 for the status that the condition has, 0 for the others.",
+                &[namespace, batch, condition_label, ("status", status)],
+                u64::from(holds),
+            );
+        }
+    }
+    let status = &said.status;
+    for reason in EndReason::FAILURES.map(EndReason::name) {
+        let failures = status.pod_failures.as_ref();
+        let count = failures.and_then(|failures| failures.reasons.get(reason)).copied();
+        metrics.counter(
+            "harmony_worker_pods_failed_total",
+            "Worker pods that failed, by why.",
+            &with(labels, "reason", reason),
+            count.unwrap_or_default().into(),
+        );
+    }
+    for (name, help, time) in [
+        (
+            "harmony_batch_start_timestamp_seconds",
+            "When the batch was started or resumed.",
+            &status.start_time,
+        ),
+        (
+            "harmony_batch_completion_timestamp_seconds",
+            "When the batch was complete.",
+            &status.completion_time,
+        ),
+        (
+            "harmony_batch_estimated_completion_timestamp_seconds",
+            "When the batch would be complete if it went on as fast as now.",
+            &status.estimated_completion_time,
+        ),
+    ] {
+        if let Some(seconds) = time.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok()) {
+            metrics.gauge(name, help, &labels, seconds);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::controller;
 use crate::leader::{self, Leader, Role};
 use crate::metrics::{Counters, Snapshot};
 use crate::reconcile::build::{Links, Settings};
+use crate::statuses::Statuses;
 use crate::ventilators::{self, Ventilators};
 
 /// Wake-ups that wait; a ventilator keeps one that does not fit.
@@ -80,11 +81,12 @@ async fn run(args: &OperatorArgs) -> Result<()> {
         transport: args.link.config(),
         wake,
     });
+    let statuses = Statuses::default();
     let registry = Registry::new();
     let counters = Arc::new(Counters::register(&registry)?);
     let (inspector, inspections) = harmony_admin::inspections();
     let _admin = harmony_admin::start(&args.admin, inspector, registry, axum::Router::new())?;
-    tokio::spawn(answer(inspections, role.clone(), ventilators.clone()));
+    tokio::spawn(answer(inspections, role.clone(), ventilators.clone(), statuses.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -108,6 +110,7 @@ async fn run(args: &OperatorArgs) -> Result<()> {
         role,
         pods,
         ventilators.clone(),
+        statuses,
         Recorder::new(client.clone(), reporter),
         counters,
     ));
@@ -134,10 +137,15 @@ async fn run(args: &OperatorArgs) -> Result<()> {
 }
 
 /// Answers what the endpoints ask.
-async fn answer(mut inspections: Inspections<Snapshot>, role: watch::Receiver<Role>, ventilators: Ventilators) {
+async fn answer(
+    mut inspections: Inspections<Snapshot>,
+    role: watch::Receiver<Role>,
+    ventilators: Ventilators,
+    statuses: Statuses,
+) {
     while let Some(inspection) = inspections.next().await {
         let role = *role.borrow();
-        inspection.answer(Snapshot::take(role, &ventilators).await);
+        inspection.answer(Snapshot::take(role, &ventilators, &statuses).await);
     }
 }
 

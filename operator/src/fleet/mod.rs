@@ -137,6 +137,18 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Those that are failures.
+    pub const FAILURES: [Self; 8] = [
+        Self::Error,
+        Self::OomKilled,
+        Self::StartError,
+        Self::InitError,
+        Self::Evicted,
+        Self::DisruptionTarget,
+        Self::NodeLost,
+        Self::Rejected,
+    ];
+
     /// The cause is none of what ran in the pod.
     pub fn is_from_outside(self) -> bool {
         match self {

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use harmony_api::BatchName;
 use harmony_api::conditions::{COMPLETE, FAILED, reason};
 use harmony_api::conventions::{BATCH_UID_LABEL, OPERATOR, ROLE_LABEL, WORKER_ROLE};
-use harmony_api::spec::HarmonyBatch;
+use harmony_api::spec::{ExecutorSpec, HarmonyBatch};
 use harmony_api::status::{HarmonyBatchStatus, PodFailures};
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::Progress;
@@ -53,7 +53,8 @@ use self::trouble::Trouble;
 use self::validate::Batch;
 use crate::context::Context;
 use crate::fleet::WorkerPod;
-use crate::ventilators::VentilatorState;
+use crate::statuses::Said;
+use crate::ventilators::{BatchKey, VentilatorState};
 
 /// The least time between two patches of one status that tell nothing new but counts: 720 an hour.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -194,6 +195,7 @@ impl<'a> Pass<'a> {
         self.conclude(batch.as_deref());
         self.pause();
         let status = self.status(batch.as_deref());
+        self.say(&status);
         self.write(status).await?;
         Ok(Action::requeue(self.next))
     }
@@ -315,6 +317,21 @@ impl<'a> Pass<'a> {
         });
         status.epoch = status.epoch.max(self.epoch);
         status
+    }
+
+    /// Tells the status to those who ask the operator itself.
+    fn say(&self, status: &HarmonyBatchStatus) {
+        let key = BatchKey {
+            namespace: self.object.namespace().unwrap_or_default(),
+            name: self.object.name_any(),
+        };
+        let executor = match &self.object.spec.executor {
+            None | Some(ExecutorSpec::Exec(_)) => "exec",
+            Some(ExecutorSpec::Process(_)) => "process",
+            Some(ExecutorSpec::Library(_)) => "library",
+        };
+        let status = Arc::new(status.clone());
+        self.context.statuses.say(self.uid, Said { key, executor, status });
     }
 
     /// Writes the status if it says something new, or if it is due, and publishes what changed.
