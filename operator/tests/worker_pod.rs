@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use harmony_api::conventions::{AGENT_CONTAINER, AGENT_VOLUME};
 use harmony_operator::reconcile::build::{Links, build, worker_pod};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, SecurityContext, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use self::support::{SMALL, assert_written, batch, filter, named, restricted, settings, worker, worker_spec};
 
@@ -126,6 +129,29 @@ fn the_agent_comes_before_the_users_own_init_containers() {
     assert_eq!(mounts(inits, "fetch"), None, "the agent's volume is the agent's");
     let mount = &mounts(&pod.containers, "worker").unwrap()[0];
     assert_eq!((mount.name.as_str(), mount.read_only), (AGENT_VOLUME, Some(true)));
+}
+
+#[test]
+fn the_agent_keeps_the_pods_class_of_service() {
+    let cpu_of_agent = |resources: &str| {
+        let mut spec = worker_spec(&filter(&format!(
+            "[{{name: worker, image: w, resources: {resources}}}]"
+        )));
+        let agent = spec.init_containers.as_mut().unwrap().remove(0).resources.unwrap();
+        let cpu_of = |amounts: Option<BTreeMap<_, Quantity>>| amounts.unwrap()["cpu"].0.clone();
+        (cpu_of(agent.requests), cpu_of(agent.limits))
+    };
+    let (equal, apart) = (("50m".into(), "50m".into()), ("10m".into(), "500m".into()));
+    assert_eq!(cpu_of_agent("{limits: {cpu: '1', memory: 1Gi}}"), equal);
+    let same = "{limits: {cpu: '1', memory: 1Gi}, requests: {cpu: '1', memory: 1Gi}}";
+    assert_eq!(cpu_of_agent(same), equal);
+    for burstable in [
+        "{}",
+        "{limits: {memory: 1Gi}}",
+        "{limits: {cpu: '1', memory: 1Gi}, requests: {cpu: 500m}}",
+    ] {
+        assert_eq!(cpu_of_agent(burstable), apart, "{burstable}");
+    }
 }
 
 #[test]

@@ -11,13 +11,15 @@ use super::{Settings, command, security};
 
 /// What the volume may hold: several times the program, also when it is built for debugging.
 const VOLUME_SIZE: &str = "256Mi";
-/// What copying the program takes. Limits equal requests, so that a pod keeps its class of service, and both are there,
-/// so that quotas of either kind take the pod.
-const CPU: &str = "50m";
+/// Memory that copying the program takes. Requests and limits are both there, so that quotas of either kind take the pod.
 const MEMORY: &str = "64Mi";
+/// CPU for copying, request and limit: a pod is charged the request for as long as it lives, and the limit slows its start.
+const CPU: [&str; 2] = ["10m", "500m"];
+/// The same where the template's containers have limits equal to their requests, so that the pod keeps its class of service.
+const GUARANTEED_CPU: [&str; 2] = ["50m", "50m"];
 
-/// Copies the program into the volume. As the first of the init containers, it is there for all others.
-pub(super) fn container(settings: &Settings) -> Container {
+/// Copies the program into the volume. As the first of the init containers, it is there for all `others` of the pod.
+pub(super) fn container<'a>(settings: &Settings, others: impl Iterator<Item = &'a Container>) -> Container {
     Container {
         name: AGENT_CONTAINER.to_owned(),
         image: Some(settings.image.clone()),
@@ -25,7 +27,7 @@ pub(super) fn container(settings: &Settings) -> Container {
         command: Some(command::install()),
         // A working directory of an image may be closed to the user that this runs as.
         working_dir: Some("/".to_owned()),
-        resources: Some(resources()),
+        resources: Some(resources(others)),
         security_context: Some(security::own_container()),
         volume_mounts: Some(vec![mount(false)]),
         ..Container::default()
@@ -54,13 +56,27 @@ pub(super) fn mount(read_only: bool) -> VolumeMount {
     }
 }
 
-fn resources() -> ResourceRequirements {
-    let amounts = quantities([("cpu", CPU), ("memory", MEMORY)]);
+fn resources<'a>(mut others: impl Iterator<Item = &'a Container>) -> ResourceRequirements {
+    let [request, limit] = if others.all(is_guaranteed) { GUARANTEED_CPU } else { CPU };
+    let amounts = |cpu| quantities([("cpu", cpu), ("memory", MEMORY)]);
     ResourceRequirements {
         claims: None,
-        limits: Some(amounts.clone()),
-        requests: Some(amounts),
+        limits: Some(amounts(limit)),
+        requests: Some(amounts(request)),
     }
+}
+
+/// Whether a pod of such containers is of the class Guaranteed: they have limits, and ask for no less.
+fn is_guaranteed(container: &Container) -> bool {
+    let Some(resources) = &container.resources else {
+        return false;
+    };
+    ["cpu", "memory"].iter().all(|&name| {
+        let limit = resources.limits.as_ref().and_then(|limits| limits.get(name));
+        // A request that is left out is the limit.
+        let request = resources.requests.as_ref().and_then(|requests| requests.get(name));
+        limit.is_some() && request.or(limit) == limit
+    })
 }
 
 /// Amounts of resources.
