@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use harmony_admin::AdminArgs;
 use harmony_transport::LinkArgs;
+
+use crate::reconcile::build::Delivery;
 use harmony_ventilator::source::HostPattern;
 
 /// Runs `HarmonyBatch` resources: makes their pods, and is the ventilator of each.
@@ -58,6 +60,9 @@ pub struct OperatorArgs {
     /// their namespaces.
     #[arg(long = "image-pull-secret", value_name = "SECRET")]
     pub image_pull_secrets: Vec<String>,
+    /// How the image's program comes into worker pods.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub agent_delivery: Delivery,
     /// The folder for tasks that can be read only once, such as those behind a URL. What an earlier process left there is
     /// removed: each operator needs a folder of its own.
     #[arg(long, default_value = "/var/lib/harmony", value_name = "DIR")]

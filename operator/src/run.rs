@@ -176,6 +176,7 @@ fn settings(args: &OperatorArgs, links: Links) -> Settings {
         image: args.image.clone(),
         image_pull_policy: Some(args.image_pull_policy.clone()),
         image_pull_secrets: args.image_pull_secrets.clone(),
+        delivery: args.agent_delivery,
         links,
         operator_namespace: args.namespace.clone(),
     }

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use harmony_api::conventions::{AGENT_CONTAINER, AGENT_VOLUME};
-use harmony_operator::reconcile::build::{Links, build, worker_pod};
+use harmony_operator::reconcile::build::{Delivery, Links, Settings, build, worker_pod};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, SecurityContext, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -327,4 +327,36 @@ fn the_images_secrets_come_behind_those_of_the_template() {
     };
     assert_eq!(names(worker_pod(&batch, &settings, 0, 0)), ["own", "both", "harmony"]);
     assert_eq!(names(build(&batch, &settings).collector), ["both", "harmony"]);
+}
+
+#[test]
+fn the_agent_comes_as_an_image_where_the_cluster_can() {
+    let settings = Settings {
+        delivery: Delivery::ImageVolume,
+        ..settings(Links::InsecureTcp)
+    };
+    let pod = worker_pod(&batch(SMALL), &settings, 2, 1).spec.unwrap();
+    assert_eq!(pod.init_containers, None, "nothing is copied");
+    let volumes = pod.volumes.as_ref().unwrap();
+    let image = volumes.iter().find(|volume| volume.name == AGENT_VOLUME).unwrap();
+    let source = image.image.as_ref().unwrap();
+    assert_eq!(source.reference.as_deref(), Some("harmony:dev"));
+    assert_eq!(source.pull_policy.as_deref(), Some("IfNotPresent"));
+    assert_eq!(image.empty_dir, None);
+    let worker = named(&pod.containers, "worker");
+    let mounts = worker.volume_mounts.as_ref().unwrap();
+    let mount = mounts.iter().find(|mount| mount.name == AGENT_VOLUME).unwrap();
+    assert_eq!((mount.mount_path.as_str(), mount.read_only), ("/harmony", Some(true)));
+    assert_eq!(worker.command.as_ref().unwrap(), &["/harmony/bin/harmony", "worker"]);
+    let library = "
+  completions: 1
+  executor: {library: {command: [/own]}}
+  template: {spec: {containers: [{name: worker, image: i}]}}
+";
+    let own = worker_pod(&batch(library), &settings, 0, 0).spec.unwrap();
+    let volumes = own.volumes.unwrap_or_default();
+    assert!(
+        volumes.iter().all(|volume| volume.name != AGENT_VOLUME),
+        "a program of one's own needs none"
+    );
 }

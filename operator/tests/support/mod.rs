@@ -7,7 +7,7 @@ pub(crate) mod network;
 pub(crate) mod restricted;
 
 use harmony_api::spec::HarmonyBatch;
-use harmony_operator::reconcile::build::{Links, Settings, worker_pod};
+use harmony_operator::reconcile::build::{Delivery, Links, Settings, worker_pod};
 use harmony_operator::reconcile::dereference::Dereferenced;
 use harmony_operator::reconcile::validate::{Batch, Error, validate};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -61,6 +61,7 @@ pub(crate) fn settings(links: Links) -> Settings {
         image: "harmony:dev".to_owned(),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         image_pull_secrets: Vec::new(),
+        delivery: Delivery::Copy,
         links,
         operator_namespace: "harmony-system".to_owned(),
     }

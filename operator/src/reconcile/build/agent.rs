@@ -1,13 +1,16 @@
-//! The agent, which is `harmony` itself, in a user's pod: an init container brings it in a volume of its own.
+//! The agent, which is `harmony` itself, in a user's pod: in a volume of its own, which an init container fills or which is
+//! Harmony's image.
 
 use std::collections::BTreeMap;
 
-use harmony_api::conventions::{AGENT_CONTAINER, AGENT_DIR, AGENT_VOLUME};
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, ResourceRequirements, Volume, VolumeMount};
+use harmony_api::conventions::{AGENT_CONTAINER, AGENT_DIR, AGENT_VOLUME, IMAGE_PROGRAM};
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, ImageVolumeSource, PodSpec, ResourceRequirements, Volume, VolumeMount,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::labels::owned;
-use super::{Settings, command, security};
+use super::{Delivery, Settings, command, security};
 
 /// What the volume may hold: several times the program, also when it is built for debugging.
 const VOLUME_SIZE: &str = "256Mi";
@@ -19,7 +22,7 @@ const CPU: [&str; 2] = ["10m", "500m"];
 const GUARANTEED_CPU: [&str; 2] = ["50m", "50m"];
 
 /// Copies the program into the volume. As the first of the init containers, it is there for all `others` of the pod.
-pub(super) fn container<'a>(settings: &Settings, others: impl Iterator<Item = &'a Container>) -> Container {
+fn container<'a>(settings: &Settings, others: impl Iterator<Item = &'a Container>) -> Container {
     Container {
         name: AGENT_CONTAINER.to_owned(),
         image: Some(settings.image.clone()),
@@ -34,20 +37,51 @@ pub(super) fn container<'a>(settings: &Settings, others: impl Iterator<Item = &'
     }
 }
 
+/// Brings the agent into a pod, and its volume into the container that runs it.
+pub(super) fn bring(settings: &Settings, pod: &mut PodSpec, worker: &mut Container) {
+    if settings.delivery == Delivery::Copy {
+        let others = pod.init_containers.iter().flatten().chain(&pod.containers);
+        let agent = container(settings, others.chain([&*worker]));
+        pod.init_containers.get_or_insert_default().insert(0, agent);
+    }
+    pod.volumes.get_or_insert_default().push(volume(settings));
+    worker.volume_mounts.get_or_insert_default().push(mount(true));
+}
+
+/// Where the agent is in a worker's container.
+pub(super) fn program(delivery: Delivery) -> String {
+    match delivery {
+        Delivery::Copy => format!("{AGENT_DIR}/harmony"),
+        // The whole image is there.
+        Delivery::ImageVolume => format!("{AGENT_DIR}{IMAGE_PROGRAM}"),
+    }
+}
+
 /// The volume, gone with the pod.
-pub(super) fn volume() -> Volume {
-    Volume {
-        name: AGENT_VOLUME.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: None,
-            size_limit: Some(Quantity(VOLUME_SIZE.to_owned())),
-        }),
-        ..Volume::default()
+fn volume(settings: &Settings) -> Volume {
+    let name = AGENT_VOLUME.to_owned();
+    match settings.delivery {
+        Delivery::Copy => Volume {
+            name,
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: None,
+                size_limit: Some(Quantity(VOLUME_SIZE.to_owned())),
+            }),
+            ..Volume::default()
+        },
+        Delivery::ImageVolume => Volume {
+            name,
+            image: Some(ImageVolumeSource {
+                reference: Some(settings.image.clone()),
+                pull_policy: settings.image_pull_policy.clone(),
+            }),
+            ..Volume::default()
+        },
     }
 }
 
 /// The volume's place in a container.
-pub(super) fn mount(read_only: bool) -> VolumeMount {
+fn mount(read_only: bool) -> VolumeMount {
     VolumeMount {
         name: AGENT_VOLUME.to_owned(),
         mount_path: AGENT_DIR.to_owned(),

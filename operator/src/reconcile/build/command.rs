@@ -4,7 +4,7 @@ use harmony_api::Executor;
 use harmony_api::conventions::{AGENT_DIR, IMAGE_PROGRAM, LINK_PORT, LOOPBACK_PORT, METRICS_PORT};
 use k8s_openapi::api::core::v1::Container;
 
-use super::{Links, Settings, certificates};
+use super::{Links, Settings, agent, certificates};
 use crate::reconcile::validate::Batch;
 
 /// Where a collector's container holds its logs.
@@ -31,7 +31,7 @@ pub(super) fn run_worker(batch: &Batch, settings: &Settings, pod: &str, containe
     let program = match executor {
         Executor::Library(command) => command.to_vec(),
         Executor::Exec(_) | Executor::Container | Executor::Process { .. } => {
-            vec![format!("{AGENT_DIR}/harmony"), "worker".to_owned()]
+            vec![agent::program(settings.delivery), "worker".to_owned()]
         }
     };
     let (slots, uid) = (batch.spec.slots_per_worker.to_string(), batch.uid.to_string());

@@ -30,10 +30,23 @@ pub struct Settings {
     pub image_pull_policy: Option<String>,
     /// Secrets that it is pulled with, by their names in each batch's namespace.
     pub image_pull_secrets: Vec<String>,
+    /// How the agent comes into worker pods.
+    pub delivery: Delivery,
     /// How links between pods are protected.
     pub links: Links,
     /// The operator's own namespace: links may come from there.
     pub operator_namespace: String,
+}
+
+/// How the agent comes into worker pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Delivery {
+    /// An init container copies it into an empty volume: works everywhere
+    #[default]
+    Copy,
+    /// Its image is mounted: nothing is copied, and nothing runs before the worker. Needs image volumes of the cluster
+    /// (Kubernetes 1.35, or 1.33 with the feature gate `ImageVolume`) and of its container runtime (containerd 2.1, CRI-O 1.33)
+    ImageVolume,
 }
 
 /// How links between pods are protected.

@@ -31,11 +31,7 @@ pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: 
 
     let mut pod = template.pod.clone();
     if !matches!(batch.spec.executor, Executor::Library(_)) {
-        let others = pod.init_containers.iter().flatten().chain(&pod.containers);
-        let agent = agent::container(settings, others.chain([&worker]));
-        pod.init_containers.get_or_insert_default().insert(0, agent);
-        pod.volumes.get_or_insert_default().push(agent::volume());
-        worker.volume_mounts.get_or_insert_default().push(agent::mount(true));
+        agent::bring(settings, &mut pod, &mut worker);
     }
     if settings.links == Links::MutualTls {
         let secret = batch.names.worker_certificate();
