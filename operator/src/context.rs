@@ -83,6 +83,14 @@ impl Context {
         self.memories().insert(uid, memory);
     }
 
+    /// A pass over a batch was broken off; how many in a row that makes.
+    pub(crate) fn broken_off(&self, uid: BatchUid) -> u32 {
+        let mut memories = self.memories();
+        let passes = &mut memories.entry(uid).or_default().broken_off;
+        *passes = passes.saturating_add(1);
+        *passes
+    }
+
     /// A batch is gone: so is everything that was known of it.
     pub(crate) fn forget(&self, uid: BatchUid) {
         self.ventilators.forget(uid);

@@ -29,8 +29,12 @@ const CONCURRENCY: u16 = 8;
 const WAKES: usize = 64;
 /// How often it is looked whether batches are gone: nothing else tells of a deletion.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
-/// Pause after a pass that was broken off.
+/// Pause after a pass that was broken off; it doubles up to [`RETRY_MOST`].
 const RETRY: Duration = Duration::from_secs(5);
+/// The longest such pause: a server that is too busy has a rest, and is not left alone for minutes when it is well again.
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// What a pause may be longer by, so that batches do not ask all at once.
+const JITTER: f64 = 0.25;
 
 type Guarded = DeserializeGuard<HarmonyBatch>;
 
@@ -91,6 +95,7 @@ pub(crate) fn scopes(namespaces: &[String]) -> (Pods, Vec<Scope>) {
 /// Reconciles until `stop` ends.
 pub(crate) async fn run(
     context: Arc<Context>,
+    watching: Client,
     scopes: Vec<Scope>,
     wakes: mpsc::Receiver<BatchKey>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -101,7 +106,7 @@ pub(crate) async fn run(
     for scope in scopes {
         let (sender, woken) = mpsc::channel(WAKES);
         wake.insert(scope.namespace.clone(), sender);
-        let (batches, reconciling) = watch(&context, scope, woken, share, stop.clone());
+        let (batches, reconciling) = watch(&context, &watching, scope, woken, share, stop.clone());
         stores.push(batches);
         passes.push(reconciling);
     }
@@ -115,12 +120,13 @@ pub(crate) async fn run(
 /// A controller over one scope: its batches, and its work to be awaited.
 fn watch(
     context: &Arc<Context>,
+    client: &Client,
     scope: Scope,
     mut wakes: mpsc::Receiver<BatchKey>,
     concurrency: u16,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> (Store<Guarded>, BoxFuture<'static, ()>) {
-    let (client, context) = (&context.client, Arc::clone(context));
+    let context = Arc::clone(context);
     let pods = watcher(
         scope.api::<Pod>(client),
         watcher::Config::default().labels(BATCH_UID_LABEL),
@@ -192,11 +198,21 @@ where
     known.boxed().shared()
 }
 
-fn error_policy(_: Arc<Guarded>, error: &Error, _: Arc<Context>) -> Action {
+#[allow(clippy::needless_pass_by_value, reason = "the controller calls it so")]
+fn error_policy(batch: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     match error {
         Error::Invalid(_) => Action::await_change(),
-        Error::Api(..) => Action::requeue(RETRY),
+        Error::Api(..) => {
+            let uid = batch.0.as_ref().ok().and_then(uid);
+            let again = uid.map_or(1, |uid| context.broken_off(uid));
+            Action::requeue(retry(again).mul_f64(fastrand::f64() * JITTER + 1.0))
+        }
     }
+}
+
+/// How long to wait when so many passes in a row were broken off.
+fn retry(again: u32) -> Duration {
+    RETRY_MOST.min(RETRY.saturating_mul(2_u32.saturating_pow(again.saturating_sub(1))))
 }
 
 /// Lets the ventilators of batches leave that were deleted. Before the store is complete there is no pass, so none has one;
@@ -227,6 +243,13 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     use super::*;
+
+    #[test]
+    fn passes_that_are_broken_off_again_and_again_pause_ever_longer() {
+        let pauses: Vec<_> = (1..6).map(|again| retry(again).as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 30, 30]);
+        assert_eq!(retry(u32::MAX), RETRY_MOST);
+    }
 
     #[tokio::test]
     async fn everybody_who_waits_for_the_pods_is_woken() {

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use harmony_admin::Inspections;
 use harmony_ventilator::source::{Reach, SourceConfig, SpoolRoom};
-use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, Config};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,6 +24,8 @@ use crate::reconcile::build::{Links, Settings};
 use crate::statuses::Statuses;
 use crate::ventilators::{self, Ventilators};
 
+/// How long the API server may be silent in a call: far longer than it takes when it is slow.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Wake-ups that wait; a ventilator keeps one that does not fit.
 const WAKES: usize = 1_024;
 
@@ -68,9 +71,14 @@ async fn run(args: &OperatorArgs) -> Result<()> {
     let links = links(args)?;
     ventilators::remove_leftovers(&args.spool_dir)
         .with_context(|| format!("--spool-dir {} cannot be tidied up", args.spool_dir.display()))?;
-    let client = Client::try_default()
+    let mut config = Config::infer()
         .await
         .context("the API server cannot be found: neither a service account nor a kubeconfig is here")?;
+    // Passes and watches pause by themselves, and not for minutes.
+    config.default_retry = false;
+    // A watch is silent while nothing happens, and has a limit of its own.
+    let watching = Client::try_from(config.clone())?;
+    let client = Client::try_from(impatient(config))?;
     let identity = format!("{}_{}", args.pod_name, uuid::Uuid::new_v4());
     let (leader, role) = Leader::new(client.clone(), &args.namespace, identity.clone());
     let (wake, wakes) = mpsc::channel(WAKES);
@@ -119,7 +127,7 @@ async fn run(args: &OperatorArgs) -> Result<()> {
         // Whoever drops the sender means the same.
         let _ = stopped.await;
     };
-    let controlling = tokio::spawn(controller::run(context, scopes, wakes, stopped));
+    let controlling = tokio::spawn(controller::run(context, watching, scopes, wakes, stopped));
     let deposed = tokio::select! {
         _ = leading => true,
         _ = terminate.recv() => false,
@@ -134,6 +142,14 @@ async fn run(args: &OperatorArgs) -> Result<()> {
     leader::release(client, &args.namespace, &identity)
         .await
         .context("the lease cannot be given back")
+}
+
+/// A call that is never answered must not keep a batch, or the lease, from the next one.
+fn impatient(mut config: Config) -> Config {
+    config.read_timeout = Some(ANSWER_WITHIN);
+    // What counts is the silence after a request, not that before it.
+    config.reset_reader_on_write = true;
+    config
 }
 
 /// Answers what the endpoints ask.

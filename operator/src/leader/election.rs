@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// How long a leader acts on its last renewal: shorter than [`LEASE`], so that it stops before another one begins.
 pub(crate) const RENEW_WITHIN: Duration = Duration::from_secs(10);
+/// How long a look at the lease, and a bid for it, may take together.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two looks at the lease.
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
 
@@ -107,6 +109,14 @@ impl Election {
         })
     }
 
+    /// How long the next look may take: a slow server is waited for, but a leader must learn in time that it is none.
+    pub(crate) fn patience(&self, now: Instant) -> Duration {
+        let left = self
+            .renewed
+            .map(|sent| (sent + RENEW_WITHIN).saturating_duration_since(now));
+        left.map_or(ANSWER_WITHIN, |left| left.clamp(RETRY, ANSWER_WITHIN))
+    }
+
     /// What this candidate may do now.
     pub(crate) fn role(&self, now: Instant) -> Role {
         let Some(renewed) = self.renewed else {
@@ -171,6 +181,24 @@ mod tests {
             now += RETRY;
         }
         assert_eq!(server.0.unwrap().transitions, 0);
+    }
+
+    #[test]
+    fn a_slow_server_is_waited_for_and_never_for_longer_than_a_leader_may_lead() {
+        let (mut a, _, mut server, now) = candidates();
+        assert_eq!(a.patience(now), ANSWER_WITHIN);
+        server.round(&mut a, now, true);
+        let mut asks = now + RETRY;
+        assert_eq!(a.patience(asks), ANSWER_WITHIN);
+        // Whatever is not answered from now on: it knows before another one may begin.
+        while a.role(asks) == Role::Leader {
+            asks += a.patience(asks) + RETRY;
+        }
+        assert!(
+            asks <= now + LEASE,
+            "it leads until {:?} after its last renewal",
+            asks - now
+        );
     }
 
     #[test]

@@ -40,8 +40,9 @@ impl Leader {
     /// not outlast the time that a leader may act on its last renewal, even while the API server does not answer.
     pub(crate) async fn run(mut self) {
         loop {
+            let patience = self.election.patience(Instant::now());
             // Without an answer in time the role must change all the same.
-            match tokio::time::timeout(RETRY, self.round()).await {
+            match tokio::time::timeout(patience, self.round()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be read or written"),
                 Err(_) => tracing::warn!("the API server does not answer about the lease"),

@@ -53,6 +53,8 @@ pub(crate) struct Memory {
     /// How often the collector's process was started, as last seen.
     pub(crate) collector_restarts: Option<(String, i32)>,
     pub(crate) pause: Pause,
+    /// Passes in a row that were broken off.
+    pub(crate) broken_off: u32,
 }
 
 impl Memory {

@@ -100,6 +100,9 @@ pub(crate) async fn reconcile(
     }
     let mut memory = context.take_memory(uid);
     let outcome = Pass::new(&context, batch, uid, &mut memory).run().await;
+    if outcome.is_ok() {
+        memory.broken_off = 0;
+    }
     context.keep_memory(uid, memory);
     outcome
 }
