@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use harmony_admin::Metrics;
+use harmony_api::status::HarmonyBatchStatus;
 use harmony_protocol::ventilator::{Progress, Snapshot as Machine, WorkerStage, WorkerView};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry};
 use serde::Serialize;
 
@@ -230,9 +232,13 @@ fn observe_status(metrics: &mut Metrics, said: &Said) {
             );
         }
     }
-    let status = &said.status;
+    observe_failed_pods(metrics, labels, &said.status);
+    observe_times(metrics, labels, said);
+}
+
+fn observe_failed_pods(metrics: &mut Metrics, labels: Labels<'_>, status: &HarmonyBatchStatus) {
+    let failures = status.pod_failures.as_ref();
     for reason in EndReason::FAILURES.map(EndReason::name) {
-        let failures = status.pod_failures.as_ref();
         let count = failures.and_then(|failures| failures.reasons.get(reason)).copied();
         metrics.counter(
             "harmony_worker_pods_failed_total",
@@ -241,25 +247,37 @@ fn observe_status(metrics: &mut Metrics, said: &Said) {
             count.unwrap_or_default().into(),
         );
     }
+}
+
+fn observe_times(metrics: &mut Metrics, labels: Labels<'_>, said: &Said) {
+    let seconds = |time: &Option<Time>| u64::try_from(time.as_ref()?.0.as_second()).ok();
+    let status = &said.status;
+    let started = seconds(&status.start_time);
+    let deadline = started.zip(said.active_deadline);
     for (name, help, time) in [
         (
             "harmony_batch_start_timestamp_seconds",
             "When the batch was started or resumed.",
-            &status.start_time,
+            started,
+        ),
+        (
+            "harmony_batch_deadline_timestamp_seconds",
+            "When the batch fails by activeDeadlineSeconds.",
+            deadline.map(|(started, allowed)| started.saturating_add(allowed)),
         ),
         (
             "harmony_batch_completion_timestamp_seconds",
             "When the batch was complete.",
-            &status.completion_time,
+            seconds(&status.completion_time),
         ),
         (
             "harmony_batch_estimated_completion_timestamp_seconds",
             "When the batch would be complete if it went on as fast as now.",
-            &status.estimated_completion_time,
+            seconds(&status.estimated_completion_time),
         ),
     ] {
-        if let Some(seconds) = time.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok()) {
-            metrics.gauge(name, help, &labels, seconds);
+        if let Some(time) = time {
+            metrics.gauge(name, help, &labels, time);
         }
     }
 }

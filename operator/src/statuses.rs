@@ -19,6 +19,8 @@ pub(crate) struct Said {
     pub(crate) key: BatchKey,
     /// What runs its tasks.
     pub(crate) executor: &'static str,
+    /// How long it may take, in seconds.
+    pub(crate) active_deadline: Option<u64>,
     /// Its status.
     pub(crate) status: Arc<HarmonyBatchStatus>,
 }

@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask test`, `soak`, `simulate`, `cluster` and `e2e`.
 
+mod alerts;
 mod cargo_test;
 mod chart;
 mod cli;

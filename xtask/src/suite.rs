@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::alerts;
 use crate::cargo_test::{Suite, count_and_run};
 use crate::chart;
 use crate::context::{Context, succeed, works};
@@ -93,6 +94,11 @@ pub(crate) const TEST: &[Step] = &[
         name: "chart",
         purpose: "Helm's lint, and what is written from the chart",
         run: chart::check,
+    },
+    Step {
+        name: "alerts",
+        purpose: "Prometheus' rules fire when they should, and each alert has a page",
+        run: alerts::check,
     },
     Step {
         name: "image",

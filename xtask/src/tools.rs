@@ -19,6 +19,8 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("iptables", "--version", "iptables"),
     ("nft", "--version", "nftables"),
     ("conntrack", "--version", "conntrack"),
+    // Alerts.
+    ("promtool", "--version", "prometheus"),
     // Images.
     ("buildah", "--version", "buildah"),
     ("busybox", "--help", "busybox-static"),

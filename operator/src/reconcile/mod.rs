@@ -333,8 +333,13 @@ impl<'a> Pass<'a> {
             Some(ExecutorSpec::Process(_)) => "process",
             Some(ExecutorSpec::Library(_)) => "library",
         };
-        let status = Arc::new(status.clone());
-        self.context.statuses.say(self.uid, Said { key, executor, status });
+        let said = Said {
+            key,
+            executor,
+            active_deadline: self.object.spec.active_deadline_seconds,
+            status: Arc::new(status.clone()),
+        };
+        self.context.statuses.say(self.uid, said);
     }
 
     /// Writes the status if it says something new, or if it is due, and publishes what changed.

@@ -49,7 +49,7 @@ fn seen<'a>(root: &Path, path: &'a Path) -> std::path::Display<'a> {
 }
 
 /// Fails with a heading and a line for each finding.
-fn none_of(heading: &str, findings: &[String]) -> Result<()> {
+pub(crate) fn none_of(heading: &str, findings: &[String]) -> Result<()> {
     if findings.is_empty() {
         return Ok(());
     }
