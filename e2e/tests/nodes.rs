@@ -140,7 +140,9 @@ async fn a_node_with_collectors_and_workers_is_drained() -> Result<()> {
     scenario(async |test| Box::pin(both_go_on(test, "drained", drain, uncordon)).await).await
 }
 
+/// The short form is in `chaos.rs`.
 #[tokio::test]
+#[ignore = "a minute"]
 async fn a_node_with_a_worker_is_lost() -> Result<()> {
     let _alone = NODE.lock().await;
     let node = LocalCluster::of_kubeconfig()?.node(LOST)?;

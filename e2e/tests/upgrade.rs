@@ -69,7 +69,7 @@ async fn an_upgrade_and_the_way_back_leave_the_fleet_alone() -> Result<()> {
 
 async fn there_and_back(test: &Scenario) -> Result<()> {
     let counter = Counter::start(test).await?;
-    let course = begin(test, &counter, 640).await?;
+    let course = begin(test, &counter, 400).await?;
     let before = fleet(test).await?;
     let old = version(test).await?;
 
@@ -121,7 +121,7 @@ async fn an_operator_that_was_frozen_past_its_lease_is_fenced() -> Result<()> {
     ensure_installed().await?;
     scenario(async |test| {
         let counter = Counter::start(test).await?;
-        let course = begin(test, &counter, 320).await?;
+        let course = begin(test, &counter, 200).await?;
         let before = fleet(test).await?;
         let mark = counter.mark(test, "b").await?;
         let (pod, _) = Scrape::of_leader(&test.client).await?;
