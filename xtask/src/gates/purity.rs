@@ -1,5 +1,5 @@
 //! The protocol crate decides and never acts, so that a simulator can drive it on virtual time; and no ordinary build has
-//! the simulator's deliberate bugs in it.
+//! what is for tests alone in it.
 
 use anyhow::Result;
 
@@ -12,10 +12,11 @@ const ACTORS: &[&str] = &[
     "mio", "nix", "reqwest", "rustix", "rustls", "socket2", "tokio", "zeromq",
 ];
 
-/// The feature that compiles deliberate bugs in.
-const MUTANTS: &str = "mutants";
+/// Features that compile deliberate bugs in, and what a later version may be like.
+const FOR_TESTS: [&str; 2] = ["mutants", "next"];
 
-/// No actor is in the protocol crate's normal dependencies, at any depth, and no crate has mutants unless asked for.
+/// No actor is in the protocol crate's normal dependencies, at any depth, and no crate has a feature
+/// that is for tests alone unless asked for.
 pub(crate) fn purity(context: &Context) -> Result<Outcome> {
     let mut tree = context.cargo_locked("tree");
     tree.args([
@@ -27,7 +28,10 @@ pub(crate) fn purity(context: &Context) -> Result<Outcome> {
     none_of("harmony-protocol depends on", &actors(&output(&mut tree)?))?;
     let mut tree = context.cargo_locked("tree");
     tree.args(["--workspace", "--prefix=none", "--format={p}|{f}"]);
-    none_of("deliberate bugs are built into", &mutated(&output(&mut tree)?))?;
+    none_of(
+        "what is for tests alone is built into",
+        &with_test_features(&output(&mut tree)?),
+    )?;
     Ok(Outcome::PASSED)
 }
 
@@ -36,10 +40,10 @@ fn actors(tree: &str) -> Vec<String> {
     names.filter(|name| ACTORS.contains(name)).map(str::to_owned).collect()
 }
 
-/// The crates with the feature, of lines that name a package and its features.
-fn mutated(tree: &str) -> Vec<String> {
+/// The crates with such a feature, of lines that name a package and its features.
+fn with_test_features(tree: &str) -> Vec<String> {
     let packages = tree.lines().filter_map(|line| line.split_once('|'));
-    let with = packages.filter(|(_, features)| features.split([',', ' ']).any(|feature| feature == MUTANTS));
+    let with = packages.filter(|(_, features)| features.split([',', ' ']).any(|feature| FOR_TESTS.contains(&feature)));
     with.map(|(package, _)| package.to_owned()).collect()
 }
 
@@ -57,8 +61,8 @@ mod tests {
     }
 
     #[test]
-    fn mutants_are_seen_among_other_features() {
-        let tree = "a v1 (/a)|std\nb v1 (/b)|mutants,std\nc v1 (/c)|\nb v1 (/b)|mutants (*)\n";
-        assert_eq!(mutated(tree), ["b v1 (/b)", "b v1 (/b)"]);
+    fn features_for_tests_are_seen_among_others() {
+        let tree = "a v1 (/a)|std\nb v1 (/b)|mutants,std\nc v1 (/c)|next\nd v1 (/d)|nextest\nb v1 (/b)|mutants (*)\n";
+        assert_eq!(with_test_features(tree), ["b v1 (/b)", "c v1 (/c)", "b v1 (/b)"]);
     }
 }
