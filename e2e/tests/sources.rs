@@ -4,13 +4,20 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use harmony_api::conditions::{PROGRESSING, reason};
+use harmony_api::spec::HarmonyBatch;
 use harmony_e2e::{
-    OPERATOR_NAMESPACE, Scenario, Scrape, all_right, batch, ensure_installed, eventually, kubectl, scenario,
+    OPERATOR_NAMESPACE, Scenario, Scrape, all_right, batch, condition, ensure_installed, eventually, kubectl, scenario,
 };
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use tokio::sync::Mutex;
 
 const WITHIN: Duration = Duration::from_mins(15);
 const NAME: &str = "lines";
+
+/// There is one leader.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Bytes of a line with its end: ten million of them are more than 1 GiB.
 const LINE: usize = 108;
@@ -51,41 +58,33 @@ spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
     )
 }
 
-/// Deletes the leader by force once a tenth is recorded. Says how much was.
+/// Deletes a leader by force.
+async fn delete(leader: &Pod) -> Result<()> {
+    let (name, force) = (leader.name_any(), ["--force", "--grace-period=0", "--wait=false"]);
+    let pod = ["delete", "pod", &name, "--namespace", OPERATOR_NAMESPACE];
+    kubectl(&[pod.as_slice(), &force].concat()).await.map(drop)
+}
+
+/// Deletes the leader once a tenth is recorded. Says how much was.
 async fn depose(test: &Scenario, lines: u32) -> Result<f64> {
-    let (pod, succeeded) = eventually("a tenth to be recorded", WITHIN, async || {
+    let (leader, succeeded) = eventually("a tenth to be recorded", WITHIN, async || {
         let (pod, scrape) = Scrape::of_leader(&test.client).await?;
         let succeeded = scrape.tasks(&test.namespace, NAME, "succeeded");
         ensure!(succeeded * 10.0 >= f64::from(lines), "{succeeded} are recorded");
-        Ok((pod.name_any(), succeeded))
+        Ok((pod, succeeded))
     })
     .await?;
-    kubectl(&[
-        "delete",
-        "pod",
-        &pod,
-        "--force",
-        "--grace-period=0",
-        "--wait=false",
-        "--namespace",
-        OPERATOR_NAMESPACE,
-    ])
-    .await?;
+    delete(&leader).await?;
     Ok(succeeded)
 }
 
 async fn goes_over_a_takeover(lines: u32) -> Result<()> {
+    let _alone = ALONE.lock().await;
     ensure_installed().await?;
     scenario(async |test| {
-        test.apply(&server(lines)).await?;
-        let wait = ["wait", "pod/web", "--for=condition=Ready", "--timeout=300s"];
-        test.kubectl(&wait).await?;
-        let fields = format!(
-            "parallelism: 2\ntasks: {{lines: {{url: 'http://web.{}.svc/lines.txt'}}}}\n{FIRST_WORD}",
-            test.namespace
-        );
+        serve(test, lines).await?;
         let began = Instant::now();
-        test.apply(&batch(NAME, &fields)).await?;
+        apply(test, 2).await?;
         let before = depose(test, lines).await?;
         ensure!(before < f64::from(lines), "too late for a takeover: all are recorded");
         let done = test.wait_complete(NAME, WITHIN).await?;
@@ -98,6 +97,61 @@ async fn goes_over_a_takeover(lines: u32) -> Result<()> {
         all_right(&test.results(NAME).await?, u64::from(lines), |number| {
             format!("{number:08}")
         })
+    })
+    .await
+}
+
+/// Starts the server, and waits until it has written its lines.
+async fn serve(test: &Scenario, lines: u32) -> Result<()> {
+    test.apply(&server(lines)).await?;
+    let wait = ["wait", "pod/web", "--for=condition=Ready", "--timeout=300s"];
+    test.kubectl(&wait).await.map(drop)
+}
+
+/// Applies the batch of its lines.
+async fn apply(test: &Scenario, workers: u32) -> Result<()> {
+    let url = format!("http://web.{}.svc/lines.txt", test.namespace);
+    let fields = format!("parallelism: {workers}\ntasks: {{lines: {{url: '{url}'}}}}\n{FIRST_WORD}");
+    test.apply(&batch(NAME, &fields)).await
+}
+
+/// Changes what is served.
+async fn edit(test: &Scenario, from: &str, to: &str) -> Result<()> {
+    let script = format!("s/{from}/{to}/");
+    test.exec("web", &["sed", "-i", &script, "/www/lines.txt"])
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn the_next_leader_sees_that_the_source_has_changed() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    ensure_installed().await?;
+    scenario(async |test| {
+        serve(test, 4).await?;
+        // No worker, so that no task runs before the source changes.
+        apply(test, 0).await?;
+        test.wait_for("the tasks to be read", WITHIN, NAME, |batch: &HarmonyBatch| {
+            let status = batch.status.clone().unwrap_or_default();
+            ensure!(status.tasks_digest.is_some() && status.epoch.is_some(), "{status:?}");
+            Ok(())
+        })
+        .await?;
+        let (first, _) = Scrape::of_leader(&test.client).await?;
+        edit(test, "00000003", "changed!").await?;
+        delete(&first).await?;
+        let deleted = Instant::now();
+        test.wait_for("the change to be told", WITHIN, NAME, |batch: &HarmonyBatch| {
+            let told = condition(batch, PROGRESSING).map(|condition| condition.reason.as_str());
+            ensure!(told == Some(reason::TASKS_SOURCE_CHANGED), "{told:?}");
+            Ok(())
+        })
+        .await?;
+        println!("the next leader told of the change after {:.1?}", deleted.elapsed());
+        test.kubectl(&["scale", "hb", NAME, "--replicas=1"]).await?;
+        edit(test, "changed!", "00000003").await?;
+        test.wait_complete(NAME, WITHIN).await?;
+        all_right(&test.results(NAME).await?, 4, |number| format!("{number:08}"))
     })
     .await
 }
