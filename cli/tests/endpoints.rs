@@ -31,11 +31,12 @@ fn numbers(lines: &str) -> Vec<u64> {
     lines.lines().map(number).collect()
 }
 
-/// Every line is a comment or a series with a number.
+/// Every line is a comment or a series of Harmony or of its process, with a number.
 fn assert_parses(metrics: &str) {
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (series, value) = line.rsplit_once(' ').unwrap();
-        assert!(series.starts_with("harmony_"), "{line}");
+        let ours = ["harmony_", "process_"].iter().any(|prefix| series.starts_with(prefix));
+        assert!(ours, "{line}");
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
 }
