@@ -160,7 +160,7 @@ async fn the_schema_is_enforced() {
 #[tokio::test]
 async fn unknown_fields_are_pruned_and_templates_kept() {
     let place = Place::new().await;
-    let change = r#"{"podFailurePolicy": {"rules": []},
+    let change = r#"{"podReplacementPolicy": "Failed",
         "template": {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}, "name": "dropped"},
             "spec": {"nodeSelector": {"e": "f"}, "containers": [{"name": "worker", "image": "i", "zzz": 1,
                 "env": [{"name": "G", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}}}"#;
@@ -171,7 +171,7 @@ async fn unknown_fields_are_pruned_and_templates_kept() {
             "env": [{ "name": "G", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }] }] },
     });
     assert_eq!(kept["spec"]["template"], template);
-    assert!(kept["spec"].get("podFailurePolicy").is_none(), "{kept}");
+    assert!(kept["spec"].get("podReplacementPolicy").is_none(), "{kept}");
     assert_eq!(kept["spec"]["parallelism"], 1);
     assert_eq!(kept["spec"]["tasks"], json!({ "range": {} }));
     place.leave().await;
