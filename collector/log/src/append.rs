@@ -13,6 +13,10 @@ use crate::segment::{HEADER, SegmentHeader, segment_path};
 use crate::shared::{Active, Sealed, Shared};
 use crate::{LogError, LogReader, Position, Syncer, index_file};
 
+/// Bytes that are left free on a file system of 10 GiB or more: what indexes, checkpoints and others need does not grow
+/// with its size.
+const MOST_ROOM_TO_LEAVE: u64 = 1 << 30;
+
 /// The log of one batch, open to append to.
 pub struct Log {
     shared: Arc<Shared>,
@@ -98,17 +102,17 @@ impl Log {
             return Err(self.no_space("stay within the byte limit of"));
         }
         if self.shared.config.leave_room && self.left()? < frame {
-            return Err(self.no_space("leave a tenth of the file system free beside"));
+            return Err(self.no_space("leave some of the file system free beside"));
         }
         Ok(())
     }
 
-    /// The bytes that may be written until only a tenth of the file system is left.
+    /// The bytes that may be written until only [`room_to_leave`] is left.
     fn left(&self) -> Result<u64, LogError> {
         let (disk, dir) = (&self.shared.disk, &self.shared.dir);
         let capacity = disk.capacity(dir);
         let capacity = capacity.map_err(|source| LogError::io("ask for the size of", dir, source))?;
-        Ok(self.available()?.saturating_sub(capacity / 10))
+        Ok(self.available()?.saturating_sub(room_to_leave(capacity)))
     }
 
     fn no_space(&self, action: &'static str) -> LogError {
@@ -201,5 +205,21 @@ fn segments_used_up(path: PathBuf) -> LogError {
         action: "add a segment to",
         path,
         source,
+    }
+}
+
+/// Bytes to leave free on a file system of this size.
+fn room_to_leave(capacity: u64) -> u64 {
+    (capacity / 10).min(MOST_ROOM_TO_LEAVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenth_is_left_free_but_of_large_file_systems_less() {
+        assert_eq!(room_to_leave(1_000), 100);
+        assert_eq!(room_to_leave(4 << 40), 1 << 30);
     }
 }

@@ -71,8 +71,8 @@ pub struct LogConfig {
     pub max_record: u64,
     /// Bytes that the log may take in all; appending pauses at nine tenths of it, as on a full disk. No limit if absent.
     pub max_bytes: Option<u64>,
-    /// Whether appending pauses as well, as on a full disk, when less than a tenth of the file system is left. Asked anew
-    /// for each record, since others write there too, and volumes grow.
+    /// Whether appending pauses as well, as on a full disk, when less than a tenth of the file system is left, or less than
+    /// 1 GiB of a large one. Asked anew for each record, since others write there too, and volumes grow.
     pub leave_room: bool,
     /// The identity of a log that is begun now; random if `None`. For runs that must repeat exactly.
     pub new_log: Option<LogId>,
