@@ -124,13 +124,6 @@ impl<'a> Course<'a> {
         Ok(elapsed)
     }
 
-    /// Deletes a pod without a word to what runs in it.
-    pub async fn delete_by_force(&self, pod: &Pod) -> Result<()> {
-        let name = pod.name_any();
-        let force = ["delete", "pod", &name, "--force", "--grace-period=0", "--wait=false"];
-        self.test.kubectl(&force).await.map(drop)
-    }
-
     /// Waits for the end and looks at every result.
     pub async fn ends_well(&self) -> Result<()> {
         self.test.wait_complete(&self.name, WITHIN).await?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use harmony_api::conventions::{COLLECTOR_ROLE, WORKER_ROLE};
 use harmony_e2e::{
-    Course, Killer, LocalCluster, Scenario, Scrape, batch, condition, doubler, ensure_installed, eventually, kubectl,
-    leader, scenario,
+    Course, Killer, LocalCluster, Scenario, Scrape, batch, condition, delete_by_force, doubler, ensure_installed,
+    eventually, kubectl, leader, scenario,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -60,14 +60,14 @@ impl<'a> Chaos<'a> {
 
     async fn kill_worker(&self) -> Result<()> {
         let pod = self.course.at_work(WORKER_ROLE).await?;
-        self.course.delete_by_force(&pod).await?;
+        delete_by_force(&pod).await?;
         let before = self.course.until(0.0).await?;
         self.course.goes_on("worker killed", before).await.map(drop)
     }
 
     async fn kill_collector(&self) -> Result<()> {
         let pod = self.course.at_work(COLLECTOR_ROLE).await?;
-        self.course.delete_by_force(&pod).await?;
+        delete_by_force(&pod).await?;
         self.course.goes_on_elsewhere("collector killed", &pod).await.map(drop)
     }
 
@@ -211,11 +211,9 @@ async fn ten_workers_killed_in_a_row_are_replaced_each() -> Result<()> {
         let mut times = Vec::new();
         let mut pod = ready_worker(test, &killed).await?;
         for _ in 0..10 {
-            let name = pod.name_any();
-            test.kubectl(&["delete", "pod", &name, "--force", "--grace-period=0", "--wait=false"])
-                .await?;
+            delete_by_force(&pod).await?;
             let begun = Instant::now();
-            killed.insert(name);
+            killed.insert(pod.name_any());
             pod = ready_worker(test, &killed).await?;
             times.push(format!("{:.1}", begun.elapsed().as_secs_f32()));
         }

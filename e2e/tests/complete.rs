@@ -108,43 +108,13 @@ fn told(batch: &HarmonyBatch) -> (Option<u64>, BTreeSet<[String; 3]>) {
     (status.epoch, told.collect())
 }
 
-/// A pod that serves so many lines over HTTP.
-fn server(count: u32) -> String {
-    format!(
-        r#"---
-apiVersion: v1
-kind: Pod
-metadata: {{name: web, labels: {{app: web}}}}
-spec:
-  securityContext: {{runAsNonRoot: true, runAsUser: 1000, seccompProfile: {{type: RuntimeDefault}}}}
-  volumes: [{{name: www, emptyDir: {{}}}}]
-  containers:
-    - name: web
-      image: shell:dev
-      command: [sh, -c, "seq {count} | sed 's/^/line /' > /www/lines.txt; exec httpd -f -p 8080 -h /www"]
-      securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-      volumeMounts: [{{name: www, mountPath: /www}}]
-      readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
-"#
-    )
-}
-
 #[tokio::test]
 async fn a_million_lines_of_a_web_server_through_a_filter() -> Result<()> {
     ensure_installed().await?;
     scenario(async |test| {
-        test.apply(&server(1_000_000)).await?;
-        test.wait_for_ready("web").await?;
-        let fields = format!(
-            "parallelism: 2\ntasks: {{lines: {{url: 'http://web.{}.svc/lines.txt'}}}}\n\
-             executor: {{process: {{command: [cat]}}}}",
-            test.namespace
-        );
+        let url = test.serve("seq 1000000 | sed 's/^/line /'").await?;
+        let fields =
+            format!("parallelism: 2\ntasks: {{lines: {{url: '{url}'}}}}\nexecutor: {{process: {{command: [cat]}}}}");
         let began = Instant::now();
         test.apply(&batch("lines", &fields)).await?;
         let done = test.wait_complete("lines", WITHIN).await?;

@@ -15,31 +15,22 @@ const BATCH_TASKS: u32 = 100_000;
 /// How long the API server is watched while nothing is asked of it.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The same container in both: it does not know what runs it.
-const TEMPLATE: &str = r#"
+/// The container in both: it does not know what runs it.
+fn template(command: &str) -> String {
+    format!(
+        "
     spec:
       restartPolicy: Never
-      securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+      securityContext: {{runAsNonRoot: true, runAsUser: 1000, seccompProfile: {{type: RuntimeDefault}}}}
       containers:
         - name: task
           image: shell:dev
-          command: [/bin/echo, "task $(TASK_NAME)"]
-          env: [{name: TASK_NAME, value: tiny}]
-          securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-"#;
-
-/// The same with the number of the task, which a shell has to read.
-const INDEXED: &str = r#"
-    spec:
-      restartPolicy: Never
-      securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
-      containers:
-        - name: task
-          image: shell:dev
-          command: [sh, -c, 'echo "$GREETING $JOB_COMPLETION_INDEX"']
-          env: [{name: GREETING, value: task}]
-          securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-"#;
+          command: {command}
+          env: [{{name: GREETING, value: task}}, {{name: TASK_NAME, value: tiny}}]
+          securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+"
+    )
+}
 
 fn job(name: &str, tasks: u32, template: &str) -> String {
     format!(
@@ -95,7 +86,10 @@ impl Cost {
 async fn an_indexed_jobs_image_runs_unchanged_and_costs_less() -> Result<()> {
     ensure_installed().await?;
     scenario(async |test| {
-        test.apply(&batch("unchanged", 20, INDEXED)).await?;
+        // The number of the task, which a shell has to read.
+        let indexed = template("[sh, -c, 'echo \"$GREETING $JOB_COMPLETION_INDEX\"']");
+        let tiny = template("[/bin/echo, task $(TASK_NAME)]");
+        test.apply(&batch("unchanged", 20, &indexed)).await?;
         test.kubectl(&["wait", "hb/unchanged", "--for=condition=Complete", "--timeout=180s"])
             .await?;
         all_right(&test.results("unchanged").await?, 20, |number| {
@@ -106,13 +100,13 @@ async fn an_indexed_jobs_image_runs_unchanged_and_costs_less() -> Result<()> {
         sleep(IDLE).await; // the rate over this very time is what is measured
         let idle = ApiRequests::now().await?.since(&idle, &[]) / IDLE.as_secs_f64();
 
-        let text = job("plain", JOB_TASKS, TEMPLATE);
+        let text = job("plain", JOB_TASKS, &tiny);
         let of_job = Cost::of(test, "job/plain", JOB_TASKS, &text, idle).await?;
         // Its pods would be asked for while the other is measured.
         test.kubectl(&["delete", "job/plain", "--cascade=foreground", "--timeout=120s"])
             .await?;
         let (_, before) = Scrape::of_leader(&test.client).await?;
-        let text = batch("warm", BATCH_TASKS, TEMPLATE);
+        let text = batch("warm", BATCH_TASKS, &tiny);
         let of_batch = Cost::of(test, "hb/warm", BATCH_TASKS, &text, idle).await?;
         let (_, after) = Scrape::of_leader(&test.client).await?;
         let patches = |scrape: &Scrape| scrape.sum("harmony_status_patches_total", &[]);

@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use harmony_api::conditions::{COLLECTOR_READY, COMPLETE, RESULTS_AVAILABLE, reason};
 use harmony_api::conventions::COLLECTOR_ROLE;
 use harmony_api::spec::HarmonyBatch;
-use harmony_e2e::{LocalCluster, Scenario, batch, condition, ensure_installed, eventually, kubectl_reading, scenario};
+use harmony_e2e::{
+    LocalCluster, Scenario, batch, condition, ensure_installed, eventually, kubectl_reading, restarts, scenario,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
@@ -168,18 +170,6 @@ async fn only_collector(test: &Scenario) -> Result<Pod> {
     let mut pods = test.pods_of("b", COLLECTOR_ROLE).await?;
     ensure!(pods.len() == 1, "{} collectors", pods.len());
     pods.pop().context("no collector")
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_deref());
-    statuses
-        .unwrap_or_default()
-        .iter()
-        .map(|container| container.restart_count)
-        .sum()
 }
 
 /// Waits until the condition says whether results are there, and why. That the batch is complete stays.

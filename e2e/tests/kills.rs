@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use harmony_e2e::{Counter, Course, Killer, Scenario, ensure_installed, eventually, scenario};
+use harmony_e2e::{Counter, Course, Killer, Scenario, delete_by_force, ensure_installed, eventually, scenario};
 use kube::ResourceExt as _;
 
 const WITHIN: Duration = Duration::from_mins(3);
@@ -35,7 +35,7 @@ async fn workers() -> Result<()> {
         })
         .await?;
         let before = course.until(20.0).await?;
-        course.delete_by_force(&other).await?;
+        delete_by_force(&other).await?;
         course.goes_on("worker deleted by force", before).await?;
         course.ends_well().await?;
         let runs = counter.runs(test).await?;
@@ -67,7 +67,7 @@ async fn a_collector_without_a_claim() -> Result<()> {
         // Its disk goes with its pod: what it had runs again.
         let before = course.until(10.0).await?;
         let pod = course.at_work("collector").await?;
-        course.delete_by_force(&pod).await?;
+        delete_by_force(&pod).await?;
         let killed = Instant::now();
         let uid = pod.uid();
         eventually("a new collector to record", WITHIN, async || {
@@ -99,7 +99,7 @@ async fn a_collector_with_a_claim() -> Result<()> {
         course.until(20.0).await?;
         let pod = course.at_work("collector").await?;
         let before = course.until(20.0).await?;
-        course.delete_by_force(&pod).await?;
+        delete_by_force(&pod).await?;
         course
             .goes_on("collector deleted by force, with a claim", before)
             .await?;

@@ -7,10 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use harmony_api::conditions::{PROGRESSING, reason};
 use harmony_api::spec::HarmonyBatch;
 use harmony_e2e::{
-    OPERATOR_NAMESPACE, Scenario, Scrape, all_right, batch, condition, ensure_installed, eventually, kubectl, scenario,
+    SERVED, Scenario, Scrape, all_right, batch, condition, delete_by_force, ensure_installed, eventually, scenario,
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
 use tokio::sync::Mutex;
 
 const WITHIN: Duration = Duration::from_mins(15);
@@ -25,44 +23,10 @@ const LINE: usize = 108;
 /// Answers each line with its first word.
 const FIRST_WORD: &str = "executor: {process: {command: [awk, '{ print $1; fflush() }']}}";
 
-/// A pod that serves so many numbered lines, and its name in the cluster.
-fn server(lines: u32) -> String {
+/// A shell command that prints so many numbered lines.
+fn numbered(lines: u32) -> String {
     let padding = "x".repeat(LINE - "00000000 \n".len());
-    format!(
-        r#"---
-apiVersion: v1
-kind: Pod
-metadata: {{name: web, labels: {{app: web}}}}
-spec:
-  securityContext: {{runAsNonRoot: true, runAsUser: 1000, seccompProfile: {{type: RuntimeDefault}}}}
-  volumes: [{{name: www, emptyDir: {{}}}}]
-  initContainers:
-    - name: write
-      image: shell:dev
-      command: [sh, -c, "awk 'BEGIN {{ for (i = 0; i < {lines}; i++) printf \"%08d {padding}\\n\", i }}' > /www/lines.txt"]
-      securityContext: &safe {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-      volumeMounts: &mounts [{{name: www, mountPath: /www}}]
-  containers:
-    - name: web
-      image: shell:dev
-      command: [httpd, -f, -p, '8080', -h, /www]
-      securityContext: *safe
-      volumeMounts: *mounts
-      readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
-"#
-    )
-}
-
-/// Deletes a leader by force.
-async fn delete(leader: &Pod) -> Result<()> {
-    let (name, force) = (leader.name_any(), ["--force", "--grace-period=0", "--wait=false"]);
-    let pod = ["delete", "pod", &name, "--namespace", OPERATOR_NAMESPACE];
-    kubectl(&[pod.as_slice(), &force].concat()).await.map(drop)
+    format!("awk 'BEGIN {{ for (i = 0; i < {lines}; i++) printf \"%08d {padding}\\n\", i }}'")
 }
 
 /// Deletes the leader once a tenth is recorded. Says how much was.
@@ -74,7 +38,7 @@ async fn depose(test: &Scenario, lines: u32) -> Result<f64> {
         Ok((pod, succeeded))
     })
     .await?;
-    delete(&leader).await?;
+    delete_by_force(&leader).await?;
     Ok(succeeded)
 }
 
@@ -82,9 +46,9 @@ async fn goes_over_a_takeover(lines: u32) -> Result<()> {
     let _alone = ALONE.lock().await;
     ensure_installed().await?;
     scenario(async |test| {
-        serve(test, lines).await?;
+        let url = test.serve(&numbered(lines)).await?;
         let began = Instant::now();
-        apply(test, 2).await?;
+        apply(test, &url, 2).await?;
         let before = depose(test, lines).await?;
         ensure!(before < f64::from(lines), "too late for a takeover: all are recorded");
         let done = test.wait_complete(NAME, WITHIN).await?;
@@ -101,16 +65,8 @@ async fn goes_over_a_takeover(lines: u32) -> Result<()> {
     .await
 }
 
-/// Starts the server, and waits until it has written its lines.
-async fn serve(test: &Scenario, lines: u32) -> Result<()> {
-    test.apply(&server(lines)).await?;
-    let wait = ["wait", "pod/web", "--for=condition=Ready", "--timeout=300s"];
-    test.kubectl(&wait).await.map(drop)
-}
-
-/// Applies the batch of its lines.
-async fn apply(test: &Scenario, workers: u32) -> Result<()> {
-    let url = format!("http://web.{}.svc/lines.txt", test.namespace);
+/// Applies the batch of the lines at this address.
+async fn apply(test: &Scenario, url: &str, workers: u32) -> Result<()> {
     let fields = format!("parallelism: {workers}\ntasks: {{lines: {{url: '{url}'}}}}\n{FIRST_WORD}");
     test.apply(&batch(NAME, &fields)).await
 }
@@ -118,9 +74,7 @@ async fn apply(test: &Scenario, workers: u32) -> Result<()> {
 /// Changes what is served.
 async fn edit(test: &Scenario, from: &str, to: &str) -> Result<()> {
     let script = format!("s/{from}/{to}/");
-    test.exec("web", &["sed", "-i", &script, "/www/lines.txt"])
-        .await
-        .map(drop)
+    test.exec("web", &["sed", "-i", &script, SERVED]).await.map(drop)
 }
 
 #[tokio::test]
@@ -128,9 +82,9 @@ async fn the_next_leader_sees_that_the_source_has_changed() -> Result<()> {
     let _alone = ALONE.lock().await;
     ensure_installed().await?;
     scenario(async |test| {
-        serve(test, 4).await?;
+        let url = test.serve(&numbered(4)).await?;
         // No worker, so that no task runs before the source changes.
-        apply(test, 0).await?;
+        apply(test, &url, 0).await?;
         test.wait_for("the tasks to be read", WITHIN, NAME, |batch: &HarmonyBatch| {
             let status = batch.status.clone().unwrap_or_default();
             ensure!(status.tasks_digest.is_some() && status.epoch.is_some(), "{status:?}");
@@ -139,7 +93,7 @@ async fn the_next_leader_sees_that_the_source_has_changed() -> Result<()> {
         .await?;
         let (first, _) = Scrape::of_leader(&test.client).await?;
         edit(test, "00000003", "changed!").await?;
-        delete(&first).await?;
+        delete_by_force(&first).await?;
         let deleted = Instant::now();
         test.wait_for("the change to be told", WITHIN, NAME, |batch: &HarmonyBatch| {
             let told = condition(batch, PROGRESSING).map(|condition| condition.reason.as_str());

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harmony_e2e::{
-    Counter, Killer, OPERATOR_NAMESPACE, Scenario, Scrape, all_right, batch, ensure_installed, eventually, kubectl,
-    scenario,
+    Counter, Killer, Scenario, Scrape, all_right, batch, delete_by_force, ensure_installed, eventually, scenario,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -100,15 +99,7 @@ async fn recorded_work_is_not_run_again_and_running_work_is_found() -> Result<()
         );
         none_again(&runs)?;
 
-        let pod = second.pod.name_any();
-        let force = [
-            "--force",
-            "--grace-period=0",
-            "--wait=false",
-            "--namespace",
-            OPERATOR_NAMESPACE,
-        ];
-        kubectl(&[["delete", "pod", &pod].as_slice(), force.as_slice()].concat()).await?;
+        delete_by_force(&second.pod).await?;
         let killed = Instant::now();
         let third = Leader::at_work(test, Some(&second)).await?;
         println!(

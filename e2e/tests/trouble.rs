@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use harmony_api::conditions::{PROGRESSING, reason};
 use harmony_api::spec::HarmonyBatch;
-use harmony_e2e::{Scenario, condition, ensure_installed, eventually, scenario};
+use harmony_e2e::{SERVED, Scenario, condition, ensure_installed, eventually, scenario};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 
@@ -213,38 +213,13 @@ async fn a_quota_of_no_pods_is_told_and_can_be_mended() -> Result<()> {
     .await
 }
 
-/// A pod that serves the tasks.
-const SERVER: &str = r#"---
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}
-  volumes: [{name: www, emptyDir: {}}]
-  containers:
-    - name: web
-      image: shell:dev
-      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-      volumeMounts: [{name: www, mountPath: /www}]
-      command: [sh, -c, "printf 'a\nb\nc\nd\n' > /www/tasks; exec httpd -f -p 8080 -h /www"]
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
-"#;
-
 /// The source is read once per ventilator, so the batch is suspended before it changes, and resumed after.
 #[tokio::test]
 async fn a_source_that_changed_is_told_and_can_be_mended() -> Result<()> {
     ensure_installed().await?;
     scenario(async |test| {
-        test.apply(SERVER).await?;
-        test.wait_for_ready("web").await?;
-        let url = format!(
-            "tasks: {{lines: {{url: \"http://web.{}.svc.cluster.local/tasks\"}}}}",
-            test.namespace
-        );
+        let url = test.serve("printf 'a\\nb\\nc\\nd\\n'").await?;
+        let url = format!("tasks: {{lines: {{url: '{url}'}}}}");
         // No worker, so that no task runs before the source changes.
         test.apply(&batch("b", &[&url, CAT, "parallelism: 0"], "", CONTAINER))
             .await?;
@@ -259,7 +234,7 @@ async fn a_source_that_changed_is_told_and_can_be_mended() -> Result<()> {
         })
         .await?;
         suspend(test, true).await?;
-        test.exec("web", &["sh", "-c", "printf 'a\\nb\\nc\\nx\\n' > /www/tasks"])
+        test.exec("web", &["sh", "-c", &format!("printf 'a\\nb\\nc\\nx\\n' > {SERVED}")])
             .await?;
         test.kubectl(&["scale", "hb/b", "--replicas=1"]).await?;
         suspend(test, false).await?;
@@ -268,7 +243,7 @@ async fn a_source_that_changed_is_told_and_can_be_mended() -> Result<()> {
         suspend(test, true).await?;
         suspend(test, false).await?;
         told(test, "b", reason::TASKS_SOURCE_CHANGED, "bring the old ones back").await?;
-        test.exec("web", &["sh", "-c", "printf 'a\\nb\\nc\\nd\\n' > /www/tasks"])
+        test.exec("web", &["sh", "-c", &format!("printf 'a\\nb\\nc\\nd\\n' > {SERVED}")])
             .await?;
         completes(test, "b").await
     })

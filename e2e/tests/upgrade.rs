@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use harmony_api::conventions::{COLLECTOR_ROLE, WORKER_ROLE};
 use harmony_e2e::{
-    Counter, Course, LocalCluster, OPERATOR_NAMESPACE, Scenario, Scrape, ensure_installed, eventually, install,
-    kubectl, leader, scenario, upgrade,
+    Counter, Course, LocalCluster, OPERATOR_NAMESPACE, Scenario, Scrape, delete_by_force, ensure_installed, eventually,
+    install, kubectl, leader, restarts, scenario, upgrade,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _};
@@ -88,7 +88,7 @@ async fn there_and_back(test: &Scenario) -> Result<()> {
 
     // A worker that is made now has the agent of the new version, and the collector is of the old one.
     let pod = course.at_work(WORKER_ROLE).await?;
-    course.delete_by_force(&pod).await?;
+    delete_by_force(&pod).await?;
     let replaced = eventually("a worker of the new version", WITHIN, async || {
         let other = course.at_work(WORKER_ROLE).await?;
         ensure!(
@@ -130,7 +130,7 @@ async fn an_operator_that_was_frozen_past_its_lease_is_fenced() -> Result<()> {
             .as_ref()
             .and_then(|spec| spec.node_name.clone())
             .context("no node")?;
-        let (led, restarts) = (leader().await?, restarts(&pod));
+        let (led, before_thaw) = (leader().await?, restarts(&pod));
         let frozen = cluster.node(&node)?.freeze(&pod)?;
         let begun = Instant::now();
         eventually("another leader", WITHIN, async || {
@@ -148,7 +148,7 @@ async fn an_operator_that_was_frozen_past_its_lease_is_fenced() -> Result<()> {
         let begun = Instant::now();
         eventually("the old leader to begin anew", WITHIN, async || {
             let now = pods.get(&pod.name_any()).await?;
-            ensure!(self::restarts(&now) > restarts, "{:?}", now.status);
+            ensure!(restarts(&now) > before_thaw, "{:?}", now.status);
             Ok(())
         })
         .await?;
@@ -161,16 +161,4 @@ async fn an_operator_that_was_frozen_past_its_lease_is_fenced() -> Result<()> {
         counter.none_again(test, &mark).await
     })
     .await
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_deref());
-    statuses
-        .unwrap_or_default()
-        .iter()
-        .map(|container| container.restart_count)
-        .sum()
 }
