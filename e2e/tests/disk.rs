@@ -114,11 +114,12 @@ async fn recording_pauses_on_a_full_disk_and_goes_on_when_there_is_room() -> Res
         let disk = Disk::mount(cluster.folder().join("node-0/volumes").join(&test.namespace))?;
         disk.fill()?;
         offer(test, &disk).await?;
+        // Slow enough that what the collector is between two full disks can be seen.
         let fields = format!(
             "completions: {TASKS}
             slotsPerWorker: 4
             collector: {{storage: {{size: 1Gi, storageClassName: {}}}}}
-            executor: {{exec: {{command: [sh, -c, 'head -c {OUTPUT} /dev/zero | tr \"\\\\0\" x']}}}}",
+            executor: {{exec: {{command: [sh, -c, 'sleep 0.3; head -c {OUTPUT} /dev/zero | tr \"\\\\0\" x']}}}}",
             test.namespace
         );
         let begun = Instant::now();
