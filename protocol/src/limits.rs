@@ -70,6 +70,12 @@ pub const FAILURE_LOG: usize = 256;
 pub const SPANS_TOLD: usize = 32;
 /// Workers that a snapshot lists, so that it stays readable.
 pub const WORKERS_TOLD: usize = 256;
+/// Workers that an explanation lists: those that tell most, on one screen.
+pub const WORKERS_EXPLAINED: usize = 20;
+/// Worker processes that may have died, in an explanation.
+pub const SUSPECTS_TOLD: usize = 10;
+/// Groups of numbers that have been at workers for the longest time, in an explanation.
+pub const STRAGGLERS_TOLD: usize = 10;
 /// Bytes of any name or reason on the wire; longer ones are cut.
 pub const MAX_NAME: usize = 1_024;
 

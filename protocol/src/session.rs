@@ -281,6 +281,11 @@ impl Sessions {
             .is_some_and(|session| session.hello.is_some() && !session.closing)
     }
 
+    /// When a peer was heard of last.
+    pub(crate) fn heard(&self, link: LinkId) -> Option<Instant> {
+        self.links.get(&link).map(|session| session.heard)
+    }
+
     /// Who is at the other end of a link.
     pub(crate) fn hello(&self, link: LinkId) -> Option<&Hello> {
         self.links.get(&link)?.hello.as_ref()

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::Epoch;
-use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Snapshot, Ventilator, WorkerView};
+use harmony_protocol::ventilator::{
+    Config, Event, Explanation, NumberExplanation, Output, Payloads, Progress, Snapshot, Ventilator, WorkerView,
+};
 use harmony_protocol::wire::Work;
 use harmony_transport::{EVENTS_AT_ONCE, Event as LinkEvent, Events, Transport, sleep_until};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -27,6 +29,10 @@ pub enum Command {
     UndrainWorker(String),
     /// Show the machine's state to a person.
     Show(oneshot::Sender<Snapshot>),
+    /// Tell a person why the batch is not done.
+    Explain(oneshot::Sender<Explanation>),
+    /// Tell a person why a number is not settled, or how it is.
+    ExplainNumber(u64, oneshot::Sender<NumberExplanation>),
     /// The collector is, or is now, at this endpoint.
     Collector(String),
     /// There is, or will be, a worker at this endpoint.
@@ -155,6 +161,8 @@ impl Driver {
             Command::UndrainWorker(name) => self.machine.handle_worker_undrain(now, &name),
             // Who asked may have gone.
             Command::Show(answer) => drop(answer.send(self.machine.snapshot())),
+            Command::Explain(answer) => drop(answer.send(self.machine.explain(now))),
+            Command::ExplainNumber(number, answer) => drop(answer.send(self.machine.explain_number(now, number))),
             Command::Collector(endpoint) => self.machine.handle_collector(now, &endpoint),
             Command::Worker { name, endpoint } => self.machine.handle_worker(now, &name, &endpoint),
             Command::WorkerGone(name) => self.machine.handle_worker_gone(now, &name),

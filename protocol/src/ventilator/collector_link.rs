@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::dispatch::Locate;
-use super::{Event, Ventilator};
+use super::{CollectorStage, Event, Ventilator};
 use crate::ids::{Alias, Epoch, InstanceId, LinkId, LogId};
 use crate::mutant::{self, Mutant};
 use crate::wire::{
@@ -107,6 +107,17 @@ impl CollectorLink {
 
     pub(super) fn kept_epoch(&self) -> Epoch {
         self.kept
+    }
+
+    /// How far the link has come, for people.
+    pub(super) fn view(&self) -> CollectorStage {
+        match self.stage {
+            Stage::Absent => CollectorStage::Absent,
+            Stage::Asked => CollectorStage::Asked,
+            Stage::Chosen => CollectorStage::ClaimWaits,
+            Stage::Claimed => CollectorStage::Claimed,
+            Stage::Ready(_) => CollectorStage::Ready,
+        }
     }
 
     pub(super) fn is_ready(&self) -> bool {

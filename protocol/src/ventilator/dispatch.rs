@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::fleet::Stage;
+use super::hold::Gate;
 use super::work::Todo;
-use super::{Flight, Peer, Ventilator};
+use super::{Flight, Peer, Since, Ventilator};
 use crate::ids::{Attempt, LinkId};
-use crate::limits::{END_AGAIN, TASKS_BYTES, TASKS_PER_MESSAGE, WAITING_RETRIES};
+use crate::limits::{END_AGAIN, TASKS_BYTES, TASKS_PER_MESSAGE};
 use crate::mutant::{self, Mutant};
 use crate::spans::Run;
 use crate::wire::{Loss, Message, TaskEntry, Tasks};
@@ -73,18 +74,14 @@ impl Ventilator {
     /// Sends what may be sent.
     pub(super) fn dispatch(&mut self, now: Instant, payloads: &mut dyn Payloads) {
         let before = self.dispatched;
-        let silent = self.collector.is_silent() && self.collector.kept_epoch() >= self.epoch;
-        if self.draining || self.cancelling.is_some() || !(self.collector.is_ready() || silent) {
-            return;
+        let Ok(gate) = self.gate() else { return };
+        if gate.hold_alone().is_none() {
+            self.dispatch_lonely(now, payloads);
         }
-        if !silent && self.locate.is_none() {
-            self.dispatch_lonely(payloads);
-        }
-        let quiet = self.locate.as_ref().is_some_and(|locate| locate.quiet_until.is_some());
-        while self.work.len() > 0 && !quiet {
+        while self.work.len() > 0 && !gate.quiet {
             let Some(link) = self.next_in_turn() else { break };
             self.turn = Some(link);
-            if !self.dispatch_to(link, silent, payloads) {
+            if !self.dispatch_to(now, link, gate, payloads) {
                 break;
             }
         }
@@ -104,37 +101,23 @@ impl Ventilator {
     }
 
     /// The next worker that has credit and a share left.
-    fn next_in_turn(&self) -> Option<LinkId> {
-        let usable = |link: &LinkId| self.share(*link) > 0;
+    pub(super) fn next_in_turn(&self) -> Option<LinkId> {
+        let usable = |link: &LinkId| self.room(*link).is_ok();
         let ready: Vec<LinkId> = self.fleet.ready().map(|(link, _)| link).collect();
         let after = ready.iter().find(|link| Some(**link) > self.turn && usable(link));
         after.or_else(|| ready.iter().find(|link| usable(link))).copied()
     }
 
-    /// How many tasks a worker may get now. Guided self-scheduling (Polychronopoulos and Kuck, 1987): a share is what is
-    /// left over twice the number of workers, so that all of them end at about the same time.
-    fn share(&self, link: LinkId) -> u64 {
-        let Some(member) = self.fleet.members.get(&link) else {
-            return 0;
-        };
-        if !member.alone.is_empty() || member.starved && member.in_flight > 0 {
-            return 0;
-        }
-        let workers = self.fleet.ready().count().max(1) as u64;
-        let share = self.work.len().div_ceil(2 * workers).max(member.slots);
-        member.credit().0.min(share.saturating_sub(member.in_flight))
-    }
-
     /// Sends one message to a worker. False if nothing could be sent to anybody.
-    fn dispatch_to(&mut self, link: LinkId, silent: bool, payloads: &mut dyn Payloads) -> bool {
-        let tasks = self.share(link).min(TASKS_PER_MESSAGE as u64);
+    fn dispatch_to(&mut self, now: Instant, link: LinkId, gate: Gate, payloads: &mut dyn Payloads) -> bool {
+        let tasks = self.room(link).unwrap_or(0).min(TASKS_PER_MESSAGE as u64);
         let Some(mut parcel) = self.parcel(link, tasks) else {
             return false;
         };
         let (mut full, mut progress) = (false, false);
         while !full && (parcel.entries.len() as u64) < parcel.tasks {
             let most = parcel.tasks - parcel.entries.len() as u64;
-            let Some(run) = self.next_run(most, silent) else { break };
+            let Some(run) = self.next_run(most, gate) else { break };
             progress = true;
             match self.pack_run(run, &mut parcel, payloads) {
                 Ok(packed_all) => full = !packed_all,
@@ -146,7 +129,7 @@ impl Ventilator {
             }
         }
         if !parcel.entries.is_empty() {
-            self.send_tasks(link, parcel, false);
+            self.send_tasks(now, link, parcel, false);
         } else if let Some(member) = self.fleet.members.get_mut(&link).filter(|_| full) {
             member.starved = true;
         }
@@ -170,17 +153,10 @@ impl Ventilator {
         })
     }
 
-    fn next_run(&mut self, most: u64, silent: bool) -> Option<Run<Todo>> {
-        let only_retries = self.work.waiting() >= WAITING_RETRIES;
-        let may = |todo: Todo| {
-            if silent && !mutant::on(Mutant::ResendInSilence) {
-                !todo.resend
-            } else {
-                todo.resend || !only_retries
-            }
-        };
-        match &self.locate {
-            Some(locate) => self.work.take_above(locate.frontier + 1, most, may),
+    fn next_run(&mut self, most: u64, gate: Gate) -> Option<Run<Todo>> {
+        let may = |todo: Todo| gate.hold_kind(todo).is_none();
+        match gate.above {
+            Some(above) => self.work.take_above(above + 1, most, may),
             None => self.work.take(most, may),
         }
     }
@@ -212,12 +188,13 @@ impl Ventilator {
         });
     }
 
-    fn send_tasks(&mut self, link: LinkId, parcel: Parcel, alone: bool) {
+    fn send_tasks(&mut self, now: Instant, link: LinkId, parcel: Parcel, alone: bool) {
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
         };
         member.sent(parcel.entries.len() as u64, parcel.payloads.len() as u64);
         self.dispatched += parcel.entries.len() as u64;
+        let since = Since(now);
         let mut run: Option<Run<Attempt>> = None;
         for entry in &parcel.entries {
             run = match run {
@@ -226,7 +203,7 @@ impl Ventilator {
                     ..run
                 }),
                 other => {
-                    note_flight(&mut self.in_flight, link, other);
+                    note_flight(&mut self.in_flight, link, since, other);
                     Some(Run {
                         first: entry.number,
                         last: entry.number,
@@ -235,7 +212,7 @@ impl Ventilator {
                 }
             };
         }
-        note_flight(&mut self.in_flight, link, run);
+        note_flight(&mut self.in_flight, link, since, run);
         let tasks = Tasks {
             epoch: self.epoch,
             alone,
@@ -247,30 +224,14 @@ impl Ventilator {
         self.sessions.send(link, alias, &Message::Tasks(tasks));
     }
 
-    /// Numbers that were in flight at too many deaths run alone, on at most half of the workers.
-    fn dispatch_lonely(&mut self, payloads: &mut dyn Payloads) {
-        if self.work.lonely() == 0 {
-            return;
-        }
-        let busy = self
-            .fleet
-            .members
-            .values()
-            .filter(|member| !member.alone.is_empty())
-            .count();
-        let most = (self.fleet.ready().count() / 2).max(1);
-        for _ in busy..most {
-            let free = self
-                .fleet
-                .ready()
-                .filter(|(_, member)| member.alone.is_empty() && member.credit().0 > 0);
-            let Some(link) = free.min_by_key(|(_, member)| member.in_flight).map(|(link, _)| link) else {
-                return;
-            };
+    /// Numbers that were in flight at too many deaths run alone.
+    fn dispatch_lonely(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+        while self.work.lonely() > 0 {
+            let Ok(link) = self.place_alone() else { return };
+            let Some(mut parcel) = self.parcel(link, 1) else { return };
             let Some((number, attempt)) = self.work.take_lonely() else {
                 return;
             };
-            let Some(mut parcel) = self.parcel(link, 1) else { return };
             parcel.idle = true;
             match parcel.pack(number, attempt, payloads) {
                 Ok(Packed::In) => {
@@ -278,10 +239,10 @@ impl Ventilator {
                         member.alone.insert(number);
                         member.alone_begun = None;
                     }
-                    self.send_tasks(link, parcel, true);
+                    self.send_tasks(now, link, parcel, true);
                 }
                 Ok(Packed::TooLarge(length)) => self.report_unsendable(number, attempt, length, parcel.max_payload),
-                Ok(Packed::Full) => self.work.add((number, number), Todo { attempt, resend: true }),
+                Ok(Packed::Full) => return self.work.add((number, number), Todo { attempt, resend: true }),
                 Err(reason) => {
                     self.work.add((number, number), Todo { attempt, resend: true });
                     return self.fail(reason);
@@ -324,13 +285,14 @@ impl Ventilator {
     }
 }
 
-fn note_flight(in_flight: &mut crate::spans::SpanMap<Flight>, link: LinkId, run: Option<Run<Attempt>>) {
+fn note_flight(in_flight: &mut crate::spans::SpanMap<Flight>, link: LinkId, since: Since, run: Option<Run<Attempt>>) {
     if let Some(run) = run {
         in_flight.insert(
             (run.first, run.last),
             Flight {
                 link,
                 attempt: run.value,
+                since,
             },
         );
     }

@@ -2,7 +2,9 @@
 
 mod collector_link;
 mod dispatch;
+mod explain;
 mod fleet;
+mod hold;
 mod losses;
 mod missing;
 mod settling;
@@ -12,14 +14,20 @@ mod work;
 mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::collector_link::CollectorLink;
 use self::dispatch::Locate;
+pub use self::explain::{
+    CollectorStage, CollectorView, Explanation, Missing, NumberExplanation, NumberState, Ready, Straggler, Suspect,
+    Upcoming, UpcomingKind, WorkerExplanation,
+};
 use self::fleet::Fleet;
+pub use self::hold::{Hold, NoRoom, Rooms};
 use self::losses::Losses;
 use self::success::Success;
 pub use self::success::{SuccessPolicy, SuccessRule};
@@ -130,7 +138,7 @@ pub enum Event {
 }
 
 /// Why numbers were sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resent {
     /// The link to their worker closed.
@@ -150,6 +158,18 @@ pub struct Resent {
 struct Flight {
     link: LinkId,
     attempt: Attempt,
+    since: Since,
+}
+
+/// When a number was sent, or found at a worker. Only people are told; no decision depends on it, so that states which
+/// differ in nothing else look the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Since(Instant);
+
+impl fmt::Debug for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Since")
+    }
 }
 
 /// Whom a link is to.
@@ -472,7 +492,7 @@ impl Ventilator {
         self.sessions.poll_output().map(Output::Link)
     }
 
-    /// Checks all invariants, for tests.
+    /// Checks all invariants, for tests: after an input, once [`Self::poll_output`] has returned `None`.
     ///
     /// # Panics
     /// If an invariant is broken.
@@ -490,6 +510,9 @@ impl Ventilator {
             let known =
                 self.settled.len() + self.in_flight.len() + self.work.len() + self.work.waiting() as u64 + elsewhere;
             assert_eq!(known, self.config.completions, "every number is in exactly one place");
+        }
+        for ready in self.explain_ready() {
+            assert!(ready.hold.is_some(), "nothing keeps what is not sent: {ready:?}");
         }
         for (link, member) in &self.fleet.members {
             let runs = self.in_flight.iter().filter(|run| run.value.link == *link);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::fleet::{Member, Stage};
 use super::{Peer, Resent, Ventilator};
@@ -64,7 +64,7 @@ impl Progress {
 }
 
 /// How far a ventilator has come with a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WorkerStage {
     /// There is no link to it.
     Dialling,
@@ -203,13 +203,7 @@ impl Ventilator {
     }
 
     fn worker_view(&self, name: &str, member: Option<&Member>) -> WorkerView {
-        let stage = member.map_or(WorkerStage::Dialling, |member| match member.stage {
-            Stage::Greeted => WorkerStage::Greeted,
-            Stage::Started => WorkerStage::Started,
-            Stage::Ready if member.unbound => WorkerStage::Unbound,
-            Stage::Ready => WorkerStage::Ready,
-            Stage::Closed => WorkerStage::Closed,
-        });
+        let stage = member.map_or(WorkerStage::Dialling, stage);
         let settled = self.fleet.settled.get(name);
         WorkerView {
             name: name.to_owned(),
@@ -265,5 +259,16 @@ impl Ventilator {
                 kept.push(failure.clone());
             }
         }
+    }
+}
+
+/// How far a ventilator has come with a worker that has greeted.
+pub(super) fn stage(member: &Member) -> WorkerStage {
+    match member.stage {
+        Stage::Greeted => WorkerStage::Greeted,
+        Stage::Started => WorkerStage::Started,
+        Stage::Ready if member.unbound => WorkerStage::Unbound,
+        Stage::Ready => WorkerStage::Ready,
+        Stage::Closed => WorkerStage::Closed,
     }
 }

@@ -16,6 +16,17 @@ pub(crate) struct Todo {
     pub(crate) resend: bool,
 }
 
+/// Where a number is that is neither settled nor in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It may be sent.
+    Ready(Todo),
+    /// It may be sent, to run alone.
+    Lonely(Attempt),
+    /// It waits until then.
+    Waiting(Instant, Attempt),
+}
+
 /// Numbers that are neither settled nor in flight.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work {
@@ -80,10 +91,52 @@ impl Work {
 
     /// Whether a number is here at this attempt or a higher one.
     pub(crate) fn has(&self, number: u64, attempt: Attempt) -> bool {
-        let todo = self.todo.value(number).map(|todo| todo.attempt);
-        let waiting = self.waiting.get(&number).map(|(_, attempt)| *attempt);
-        let found = todo.or(waiting).or(self.lonely.get(&number).copied());
+        let found = self.place(number).map(|place| match place {
+            Place::Ready(todo) => todo.attempt,
+            Place::Lonely(found) | Place::Waiting(_, found) => found,
+        });
         found.is_some_and(|found| found >= attempt)
+    }
+
+    /// Where a number is, if it is here.
+    pub(crate) fn place(&self, number: u64) -> Option<Place> {
+        let ready = self.todo.value(number).map(Place::Ready);
+        let waiting = || {
+            self.waiting
+                .get(&number)
+                .map(|(due, attempt)| Place::Waiting(*due, *attempt))
+        };
+        let lonely = || self.lonely.get(&number).map(|attempt| Place::Lonely(*attempt));
+        ready.or_else(waiting).or_else(lonely)
+    }
+
+    /// The numbers that may be sent, but for those that run alone.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = Run<Todo>> {
+        self.todo.iter()
+    }
+
+    /// How many of these from `first` on, and below `end`, may be sent.
+    pub(crate) fn count_within(&self, first: u64, end: u64, may: impl Fn(Todo) -> bool) -> u64 {
+        let Some(last) = end.checked_sub(1).filter(|last| *last >= first) else {
+            return 0;
+        };
+        let runs = self.todo.within((first, last)).filter(|run| may(run.value));
+        runs.map(|run| run.count()).sum()
+    }
+
+    /// The numbers that must run alone and may be sent now.
+    pub(crate) fn lonely_numbers(&self) -> impl Iterator<Item = u64> {
+        self.lonely.keys().copied()
+    }
+
+    /// How many of these are below a number.
+    pub(crate) fn lonely_below(&self, number: u64) -> u64 {
+        self.lonely.range(..number).count() as u64
+    }
+
+    /// The number that has its next attempt first, and when.
+    pub(crate) fn next_retry(&self) -> Option<(Instant, u64)> {
+        self.due.first().copied()
     }
 
     /// Takes the lowest numbers that may be sent.

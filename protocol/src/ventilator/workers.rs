@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::fleet::{Member, Stage};
 use super::work::Todo;
-use super::{Event, Flight, Ventilator};
+use super::{Event, Flight, Since, Ventilator};
 use crate::ids::{Alias, Attempt, LinkId};
 use crate::limits::{HELD_MOST, UNBOUND_AFTER};
 use crate::mutant::{self, Mutant};
@@ -80,7 +80,7 @@ impl Ventilator {
                         let reason = format!("STATE lists {count} tasks, a worker holds at most {HELD_MOST}");
                         return self.sessions.refuse(link, &reason);
                     }
-                    self.locate_held(link, &body.held);
+                    self.locate_held(now, link, &body.held);
                     if state.last {
                         self.located(now, link);
                     }
@@ -116,7 +116,7 @@ impl Ventilator {
     }
 
     /// What a worker holds is in flight there, unless it is settled, elsewhere, or wanted at a higher attempt.
-    pub(super) fn locate_held(&mut self, link: LinkId, held: &[Holding]) {
+    pub(super) fn locate_held(&mut self, now: Instant, link: LinkId, held: &[Holding]) {
         let completions = self.config.completions;
         for holding in held.iter().filter(|holding| holding.first < completions) {
             if let Some(member) = self.fleet.members.get_mut(&link) {
@@ -139,6 +139,7 @@ impl Ventilator {
                     Flight {
                         link,
                         attempt: holding.attempt,
+                        since: Since(now),
                     },
                 );
                 if let Some(member) = self.fleet.members.get_mut(&link) {
