@@ -15,6 +15,7 @@
 //! ```
 
 mod args;
+mod control;
 mod inspection;
 mod listener;
 mod metrics;
@@ -23,6 +24,7 @@ mod server;
 
 pub use args::AdminArgs;
 pub use axum::Router;
+pub use control::{CONTROL, Control, connect, control};
 pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
 pub use listener::{CONNECTIONS, IDLE_AFTER};
 pub use metrics::Metrics;

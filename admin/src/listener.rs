@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +9,6 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -21,15 +19,15 @@ pub const CONNECTIONS: usize = 64;
 pub const IDLE_AFTER: Duration = Duration::from_secs(75);
 
 /// Accepts connections.
-pub(crate) struct Bounded {
-    listener: TcpListener,
+pub(crate) struct Bounded<L> {
+    listener: L,
     permits: Arc<Semaphore>,
     idle_after: Option<Duration>,
 }
 
-impl Bounded {
+impl<L> Bounded<L> {
     /// Connections that stay silent for `idle_after` are closed.
-    pub(crate) fn new(listener: TcpListener, idle_after: Option<Duration>) -> Self {
+    pub(crate) fn new(listener: L, idle_after: Option<Duration>) -> Self {
         Self {
             listener,
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -38,14 +36,14 @@ impl Bounded {
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
+impl<L: Listener> Listener for Bounded<L> {
+    type Io = Connection<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, L::Addr) {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-        let (stream, from) = Listener::accept(&mut self.listener).await;
+        let (stream, from) = self.listener.accept().await;
         let idle = self.idle_after.map(|after| (after, Box::pin(sleep(after))));
         let connection = Connection {
             stream,
@@ -55,19 +53,19 @@ impl Listener for Bounded {
         (connection, from)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
 }
 
 /// One connection.
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     idle: Option<(Duration, Pin<Box<Sleep>>)>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// Passes on what a read or a write gave, or that nothing has moved for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Some((after, idle)) = &mut self.idle else {
@@ -82,7 +80,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -93,7 +91,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(context, written)
@@ -113,6 +111,7 @@ mod tests {
     use std::io::Read;
 
     use axum::Router;
+    use tokio::net::TcpListener;
 
     use super::*;
 

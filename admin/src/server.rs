@@ -79,14 +79,17 @@ pub fn start<S: Snapshot>(
             runtime.spawn(async move { axum::serve(listener, routes).await });
         }
     }
-    thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || serve(runtime, stopped))?;
+    spawn(runtime, stopped)?;
     Ok(Admin {
         admin: admin_at,
         loopback: loopback_at,
         _stop: stop,
     })
+}
+
+pub(crate) fn spawn(runtime: Runtime, stopped: oneshot::Receiver<()>) -> io::Result<()> {
+    let thread = thread::Builder::new().name("admin".to_owned());
+    thread.spawn(move || serve(runtime, stopped)).map(drop)
 }
 
 fn serve(runtime: Runtime, stopped: oneshot::Receiver<()>) {

@@ -12,6 +12,7 @@ mod expansion;
 pub mod limits;
 mod node;
 mod parse;
+pub mod pod;
 mod problem;
 mod shape;
 mod size;

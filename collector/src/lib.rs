@@ -3,8 +3,10 @@
 mod driver;
 pub mod export;
 mod limit;
+mod number;
 mod observe;
 mod results;
 
 pub use driver::{CollectorConfig, CollectorError, log_dir, open_log, run};
 pub use limit::LogLimit;
+pub use number::{Recorded, RecordedOutcome, recorded};

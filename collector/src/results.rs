@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::export::{self, Export};
 use crate::log_dir;
+use crate::number::{Recorded, recorded};
 
 /// Answers under way at once; each holds a thread and some buffers for as long as its reader takes.
 const READERS: usize = 16;
@@ -88,6 +89,7 @@ pub(crate) fn routes(dir: PathBuf) -> Router {
     let readers = Arc::new(Semaphore::new(READERS));
     Router::new()
         .route("/batches/{uid}", get(summary))
+        .route("/batches/{uid}/numbers/{number}", get(number))
         .route("/batches/{uid}/{file}", get(lines))
         .with_state(Logs { dir, readers })
 }
@@ -119,6 +121,16 @@ async fn summary(State(logs): State<Logs>, Parts(uid): Parts<Uuid>) -> Result<Js
             lowest_missing: state.settled().low(),
             ended: state.ended().cloned(),
         }))
+    });
+    looked.await.unwrap_or(Err(Refusal::Ending))
+}
+
+async fn number(State(logs): State<Logs>, Parts((uid, number)): Parts<(Uuid, u64)>) -> Result<Json<Recorded>, Refusal> {
+    let (permit, uid) = (logs.enter()?, BatchUid(uid));
+    let looked = spawn_blocking(move || {
+        let (reader, state) = look(&logs.dir, uid)?;
+        drop(permit);
+        Ok(Json(recorded(&reader, &state, number)?))
     });
     looked.await.unwrap_or(Err(Refusal::Ending))
 }

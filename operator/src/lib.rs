@@ -6,6 +6,7 @@
 pub mod args;
 mod context;
 mod controller;
+mod explain;
 pub mod fleet;
 mod leader;
 mod metrics;

@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Command, OperatorArgs, Program};
 use crate::context::Context;
 use crate::controller;
+use crate::explain;
 use crate::leader::{self, Leader, Role};
 use crate::metrics::{Counters, Snapshot};
 use crate::reconcile::build::{Links, Settings};
@@ -93,7 +94,8 @@ async fn run(args: &OperatorArgs) -> Result<()> {
     let registry = Registry::new();
     let counters = Arc::new(Counters::register(&registry)?);
     let (inspector, inspections) = harmony_admin::inspections();
-    let _admin = harmony_admin::start(&args.admin, inspector, registry, axum::Router::new())?;
+    let routes = explain::routes(role.clone(), ventilators.clone());
+    let _admin = harmony_admin::start(&args.admin, inspector, registry, routes)?;
     tokio::spawn(answer(inspections, role.clone(), ventilators.clone(), statuses.clone()));
 
     let mut terminate = signal(SignalKind::terminate())?;

@@ -14,12 +14,11 @@ use harmony_protocol::ventilator::WorkerView;
 use jiff::SignedDuration;
 
 pub use failures::{Judged, judge, may_go, verdict};
+pub use harmony_api::pod::{STUCK_AFTER, Waiting};
 pub use memory::Memory;
-pub use observe::{observe, pod_waiting};
+pub use observe::observe;
 pub use plan::plan;
 
-/// A pod that cannot start is given this long before its state is worth telling: images are pulled, volumes are mounted.
-pub const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// A pod whose node took this long beyond the grace to confirm its end is replaced: the node is taken for lost.
 pub const LOST_AFTER: Duration = Duration::from_secs(30);
 /// The first pause before a pod is replaced that ended twice without progress; it doubles with each further end.
@@ -172,16 +171,6 @@ impl EndReason {
             Self::Deleted => "Deleted",
         }
     }
-}
-
-/// What a pod waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Kubernetes' own word: `ErrImagePull`, `ImagePullBackOff`, `CreateContainerConfigError`, `InvalidImageName`,
-    /// `Unschedulable` ... `ContainerCreating` after [`STUCK_AFTER`] means that events of the pod say more.
-    pub reason: String,
-    /// Kubernetes' own message; empty if there is none.
-    pub message: String,
 }
 
 /// What a batch is to have.

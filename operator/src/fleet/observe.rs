@@ -1,12 +1,11 @@
 //! What a pod's status says.
 
-use harmony_api::conventions::{GENERATION_LABEL, ORDINAL_LABEL, REVISION_LABEL, WORKER_CONTAINER};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
-};
+use harmony_api::conventions::{GENERATION_LABEL, ORDINAL_LABEL, REVISION_LABEL};
+use harmony_api::pod::{condition, waiting, worker_status};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
-use super::{End, EndReason, Exit, Phase, STUCK_AFTER, Waiting, WorkerPod};
+use super::{End, EndReason, Exit, Phase, WorkerPod};
 
 /// What kubelets say of pods that they do not take, besides `OutOfcpu` and the like.
 const REJECTIONS: [&str; 4] = [
@@ -35,14 +34,8 @@ pub fn observe(pod: &Pod, now: Timestamp) -> Option<WorkerPod> {
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         terminating: deleted.map(|time| now.duration_since(time.0)),
         ended: ended(status, worker, deleted.is_some()),
-        waiting: waiting(pod, status, worker, now),
+        waiting: waiting(pod, now),
     })
-}
-
-/// What any pod waits for, if a person should know.
-pub fn pod_waiting(pod: &Pod, now: Timestamp) -> Option<Waiting> {
-    let status = pod.status.as_ref()?;
-    waiting(pod, status, worker_status(pod.spec.as_ref(), status), now)
 }
 
 fn phase(status: &PodStatus) -> Phase {
@@ -53,20 +46,6 @@ fn phase(status: &PodStatus) -> Phase {
         Some("Unknown") => Phase::Unknown,
         _ => Phase::Pending,
     }
-}
-
-/// The status of the container that runs tasks: the one named `worker`, else the first.
-fn worker_status<'a>(spec: Option<&PodSpec>, status: &'a PodStatus) -> Option<&'a ContainerStatus> {
-    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let named = containers.iter().find(|container| container.name == WORKER_CONTAINER);
-    let name = &named.or(containers.first())?.name;
-    let statuses = status.container_statuses.as_deref().unwrap_or_default();
-    statuses.iter().find(|container| container.name == *name)
-}
-
-fn condition<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> {
-    let mut conditions = status.conditions.as_deref().unwrap_or_default().iter();
-    conditions.find(|condition| condition.type_ == kind)
 }
 
 /// The pod has ended once its worker has, whatever runs beside it.
@@ -187,51 +166,4 @@ fn failed_init(status: &PodStatus) -> Option<(&str, &ContainerStateTerminated)> 
         .iter()
         .filter_map(|container| Some((container.name.as_str(), container.state.as_ref()?.terminated.as_ref()?)));
     terminated.find(|(_, terminated)| terminated.exit_code != 0)
-}
-
-/// What a pod waits for, if it is more than the usual.
-fn waiting(pod: &Pod, status: &PodStatus, worker: Option<&ContainerStatus>, now: Timestamp) -> Option<Waiting> {
-    if phase(status) != Phase::Pending
-        && worker
-            .and_then(|worker| worker.state.as_ref()?.waiting.as_ref())
-            .is_none()
-    {
-        return None;
-    }
-    let unscheduled = condition(status, "PodScheduled").filter(|condition| condition.status == "False");
-    if let Some(condition) = unscheduled {
-        return Some(Waiting {
-            reason: condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()),
-            message: condition.message.clone().unwrap_or_default(),
-        });
-    }
-    let init = status.init_container_statuses.as_deref().unwrap_or_default();
-    let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let states = init
-        .iter()
-        .chain(containers)
-        .filter_map(|container| container.state.as_ref());
-    let mut stuck = states.filter_map(|state| stuck(state, was_long_ago(pod, now)));
-    stuck.next()
-}
-
-fn stuck(state: &ContainerState, long: bool) -> Option<Waiting> {
-    let waiting = state.waiting.as_ref()?;
-    let reason = waiting.reason.clone().unwrap_or_default();
-    let usual = match reason.as_str() {
-        "" | "PodInitializing" => true,
-        "ContainerCreating" => !long,
-        _ => false,
-    };
-    (!usual).then(|| Waiting {
-        reason,
-        message: waiting.message.clone().unwrap_or_default(),
-    })
-}
-
-/// Whether the kubelet has had the pod for longer than starting it should take.
-fn was_long_ago(pod: &Pod, now: Timestamp) -> bool {
-    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let long = SignedDuration::try_from(STUCK_AFTER).unwrap_or(SignedDuration::MAX);
-    started.is_some_and(|time| now.duration_since(time.0) >= long)
 }

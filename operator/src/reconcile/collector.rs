@@ -1,9 +1,10 @@
 //! The collector's pod, as far as decisions need it.
 
+use harmony_api::pod;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::fleet::{LOST_AFTER, Waiting, pod_waiting};
+use crate::fleet::{LOST_AFTER, Waiting};
 
 /// The collector's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl CollectorPod {
                 .join(": ");
             return Self::Ended { uid, message };
         }
-        if let Some(waiting) = pod_waiting(pod, now) {
+        if let Some(waiting) = pod::waiting(pod, now) {
             return Self::Waiting(waiting);
         }
         let container = status.container_statuses.unwrap_or_default().into_iter().next();

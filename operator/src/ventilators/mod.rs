@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use harmony_api::Tasks;
 use harmony_protocol::ids::{BatchUid, Epoch};
-use harmony_protocol::ventilator::{Event, Progress, Snapshot, SuccessPolicy};
+use harmony_protocol::ventilator::{Event, Explanation, NumberExplanation, Progress, Snapshot, SuccessPolicy};
 use harmony_protocol::wire::{Policy, Work};
 use harmony_ventilator::driver::Command;
 use harmony_ventilator::source::{Digest, SourceConfig, SpoolRoom};
@@ -183,6 +183,20 @@ impl Ventilators {
     pub async fn snapshot(&self, uid: BatchUid) -> Option<Snapshot> {
         let (sender, receiver) = oneshot::channel();
         self.with(uid, |hosted| hosted.tell(Command::Show(sender)));
+        receiver.await.ok()
+    }
+
+    /// Why a batch is not done; nothing if its machine does not run.
+    pub async fn explain(&self, uid: BatchUid) -> Option<Explanation> {
+        let (sender, receiver) = oneshot::channel();
+        self.with(uid, |hosted| hosted.tell(Command::Explain(sender)));
+        receiver.await.ok()
+    }
+
+    /// Why a number of a batch is not settled, or how it is; nothing if the batch's machine does not run.
+    pub async fn explain_number(&self, uid: BatchUid, number: u64) -> Option<NumberExplanation> {
+        let (sender, receiver) = oneshot::channel();
+        self.with(uid, |hosted| hosted.tell(Command::ExplainNumber(number, sender)));
         receiver.await.ok()
     }
 
