@@ -1,10 +1,9 @@
 //! What the operator shows of itself and of the batches that it leads.
 
-use std::time::SystemTime;
-
 use harmony_admin::Metrics;
 use harmony_api::status::HarmonyBatchStatus;
-use harmony_protocol::ventilator::{Progress, Snapshot as Machine, WorkerStage, WorkerView};
+use harmony_protocol::ventilator::{Progress, Snapshot as Machine};
+use harmony_ventilator::observe::{Labels, observe_batch, observe_fleet, with};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry};
 use serde::Serialize;
@@ -118,92 +117,16 @@ impl harmony_admin::Snapshot for Snapshot {
             let labels = [("namespace", batch.namespace.as_str()), ("batch", batch.name.as_str())];
             match &batch.state {
                 Some(VentilatorState::Running(running)) => {
-                    observe_progress(metrics, labels, &running.progress);
-                    observe_pace(metrics, labels, &running.progress);
-                    observe_workers(metrics, labels, &running.workers);
+                    observe_batch(metrics, labels, &running.progress);
+                    observe_fleet(metrics, labels, &running.progress, &running.workers);
                 }
-                Some(VentilatorState::Done { progress, .. }) => observe_progress(metrics, labels, progress),
+                Some(VentilatorState::Done { progress, .. }) => observe_batch(metrics, labels, progress),
                 _ => {}
             }
             if let Some(progress) = &batch.stopped_at {
-                observe_progress(metrics, labels, progress);
+                observe_batch(metrics, labels, progress);
             }
         }
-    }
-}
-
-type Labels<'a> = [(&'a str, &'a str); 2];
-
-fn with<'a>(labels: Labels<'a>, name: &'a str, value: &'a str) -> [(&'a str, &'a str); 3] {
-    let [namespace, batch] = labels;
-    [namespace, batch, (name, value)]
-}
-
-fn observe_progress(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
-    let counts = &progress.counts;
-    let (pending, in_flight) = progress.pending_and_in_flight();
-    metrics.gauge(
-        "harmony_batch_completions",
-        "Tasks of the batch.",
-        &labels,
-        progress.completions,
-    );
-    for (state, count) in [
-        ("pending", pending),
-        ("in_flight", in_flight),
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-    ] {
-        let help = "Tasks by state; they add up to harmony_batch_completions.";
-        metrics.gauge("harmony_batch_tasks", help, &with(labels, "state", state), count);
-    }
-    let help = "Tasks sent to workers, resends included, since this operator leads the batch.";
-    metrics.counter("harmony_tasks_dispatched_total", help, &labels, progress.dispatched);
-    for (result, count) in [
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-        ("retried", counts.charged.saturating_sub(counts.failed)),
-    ] {
-        let help = "Attempts recorded by their result; failed ones are final, retried ones were tried again.";
-        metrics.counter(
-            "harmony_tasks_finished_total",
-            help,
-            &with(labels, "result", result),
-            count,
-        );
-    }
-    let resent = &progress.resent;
-    for (reason, count) in [
-        ("worker_lost", resent.worker_lost),
-        ("missing_at_collector", resent.missing_at_collector),
-        ("retry", resent.retry),
-        ("returned", resent.returned),
-        ("unbound", resent.unbound),
-    ] {
-        let help = "Tasks sent again by why, since this operator leads the batch.";
-        metrics.counter(
-            "harmony_tasks_resent_total",
-            help,
-            &with(labels, "reason", reason),
-            count,
-        );
-    }
-}
-
-/// A time that is compared with `time()`.
-fn observe_pace(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
-    let recorded = progress.recorded_at.and_then(|at| {
-        let recorded = SystemTime::now().checked_sub(at.elapsed())?;
-        recorded.duration_since(SystemTime::UNIX_EPOCH).ok()
-    });
-    if let Some(recorded) = recorded {
-        let help = "When a task was recorded last.";
-        metrics.gauge(
-            "harmony_batch_last_progress_timestamp_seconds",
-            help,
-            &labels,
-            recorded.as_secs(),
-        );
     }
 }
 
@@ -279,26 +202,5 @@ fn observe_times(metrics: &mut Metrics, labels: Labels<'_>, said: &Said) {
         if let Some(time) = time {
             metrics.gauge(name, help, &labels, time);
         }
-    }
-}
-
-fn observe_workers(metrics: &mut Metrics, labels: Labels<'_>, workers: &[WorkerView]) {
-    for state in ["connecting", "idle", "busy", "draining"] {
-        let count = workers.iter().filter(|worker| state_of(worker) == state).count();
-        metrics.gauge(
-            "harmony_workers",
-            "Workers by state.",
-            &with(labels, "state", state),
-            count as u64,
-        );
-    }
-}
-
-fn state_of(worker: &WorkerView) -> &'static str {
-    match worker.stage {
-        WorkerStage::Ready if worker.draining => "draining",
-        WorkerStage::Ready if worker.in_flight > 0 => "busy",
-        WorkerStage::Ready => "idle",
-        _ => "connecting",
     }
 }

@@ -1,6 +1,7 @@
 //! Task sources and the driver of the ventilator machine.
 
 pub mod driver;
+pub mod observe;
 pub mod rate;
 pub mod source;
 mod success;

@@ -1,0 +1,111 @@
+//! What the ventilator of a batch shows, wherever it is hosted.
+
+use std::time::SystemTime;
+
+use harmony_admin::Metrics;
+use harmony_protocol::ventilator::{Progress, WorkerStage, WorkerView};
+
+/// Namespace and name of the batch.
+pub type Labels<'a> = [(&'a str, &'a str); 2];
+
+/// The labels of a batch and one more.
+pub fn with<'a>(labels: Labels<'a>, name: &'a str, value: &'a str) -> [(&'a str, &'a str); 3] {
+    let [namespace, batch] = labels;
+    [namespace, batch, (name, value)]
+}
+
+/// What is there only while the ventilator runs.
+pub fn observe_fleet(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress, workers: &[WorkerView]) {
+    observe_pace(metrics, labels, progress);
+    observe_workers(metrics, labels, workers);
+}
+
+/// What is known of a batch, whether or not its ventilator still runs.
+pub fn observe_batch(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
+    let counts = &progress.counts;
+    let (pending, in_flight) = progress.pending_and_in_flight();
+    metrics.gauge(
+        "harmony_batch_completions",
+        "Tasks of the batch.",
+        &labels,
+        progress.completions,
+    );
+    for (state, count) in [
+        ("pending", pending),
+        ("in_flight", in_flight),
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+    ] {
+        let help = "Tasks by state; they add up to harmony_batch_completions.";
+        metrics.gauge("harmony_batch_tasks", help, &with(labels, "state", state), count);
+    }
+    let help = "Tasks sent to workers, resends included, since this operator leads the batch.";
+    metrics.counter("harmony_tasks_dispatched_total", help, &labels, progress.dispatched);
+    for (result, count) in [
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+        ("retried", counts.charged.saturating_sub(counts.failed)),
+    ] {
+        let help = "Attempts recorded by their result; failed ones are final, retried ones were tried again.";
+        metrics.counter(
+            "harmony_tasks_finished_total",
+            help,
+            &with(labels, "result", result),
+            count,
+        );
+    }
+    let resent = &progress.resent;
+    for (reason, count) in [
+        ("worker_lost", resent.worker_lost),
+        ("missing_at_collector", resent.missing_at_collector),
+        ("retry", resent.retry),
+        ("returned", resent.returned),
+        ("unbound", resent.unbound),
+    ] {
+        let help = "Tasks sent again by why, since this operator leads the batch.";
+        metrics.counter(
+            "harmony_tasks_resent_total",
+            help,
+            &with(labels, "reason", reason),
+            count,
+        );
+    }
+}
+
+/// A time that is compared with `time()`.
+fn observe_pace(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
+    let recorded = progress.recorded_at.and_then(|at| {
+        let recorded = SystemTime::now().checked_sub(at.elapsed())?;
+        recorded.duration_since(SystemTime::UNIX_EPOCH).ok()
+    });
+    if let Some(recorded) = recorded {
+        let help = "When a task was recorded last.";
+        metrics.gauge(
+            "harmony_batch_last_progress_timestamp_seconds",
+            help,
+            &labels,
+            recorded.as_secs(),
+        );
+    }
+}
+
+fn observe_workers(metrics: &mut Metrics, labels: Labels<'_>, workers: &[WorkerView]) {
+    for state in ["connecting", "idle", "busy", "draining"] {
+        let count = workers.iter().filter(|worker| state_of(worker) == state).count();
+        metrics.gauge(
+            "harmony_workers",
+            "Workers by state.",
+            &with(labels, "state", state),
+            count as u64,
+        );
+    }
+}
+
+fn state_of(worker: &WorkerView) -> &'static str {
+    match worker.stage {
+        WorkerStage::Ready if worker.draining => "draining",
+        WorkerStage::Ready if worker.in_flight > 0 => "busy",
+        WorkerStage::Ready => "idle",
+        _ => "connecting",
+    }
+}
