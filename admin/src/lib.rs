@@ -17,6 +17,7 @@
 mod args;
 mod control;
 mod inspection;
+mod links;
 mod listener;
 mod metrics;
 mod routes;
@@ -26,6 +27,7 @@ pub use args::AdminArgs;
 pub use axum::Router;
 pub use control::{CONTROL, Control, connect, control};
 pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
+pub use links::observe_links;
 pub use listener::{CONNECTIONS, IDLE_AFTER};
 pub use metrics::Metrics;
 pub use server::{Admin, AdminError, start};

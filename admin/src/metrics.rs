@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use harmony_protocol::Durations;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+/// Microseconds in a second.
+const MICROS: f64 = 1e6;
 
 /// The metrics of one scrape. What is gone from the state is gone from here, too: nothing has to be removed.
 #[derive(Debug, Default)]
@@ -23,6 +27,24 @@ impl Metrics {
         let mut metric = Metric::default();
         metric.set_counter(counter);
         self.push(name, help, MetricType::COUNTER, labels, metric);
+    }
+
+    /// How durations are spread.
+    pub fn durations(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], durations: &Durations) {
+        let seconds = |micros| float(micros) / MICROS;
+        let buckets = durations.cumulative().map(|(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(seconds(bound));
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(durations.count());
+        histogram.set_sample_sum(seconds(durations.total_micros()));
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        self.push(name, help, MetricType::HISTOGRAM, labels, metric);
     }
 
     fn push(&mut self, name: &'static str, help: &str, kind: MetricType, labels: &[(&str, &str)], mut metric: Metric) {

@@ -16,7 +16,7 @@ use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 use harmony_transport::{EVENTS_AT_ONCE, Endpoint, Event, Events, Transport, TransportError, sleep_until};
-use prometheus::Histogram;
+use prometheus::{Gauge, Histogram};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
@@ -82,6 +82,7 @@ struct Driver {
     logs: BTreeMap<BatchUid, Recorder>,
     reports: UnboundedSender<Report>,
     flush: Histogram,
+    replay: Gauge,
     failure: Option<LogError>,
 }
 
@@ -91,7 +92,11 @@ pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) ->
     transport.listen(&config.listen).await?;
     let (reports, mut inbox) = unbounded_channel();
     let (inspector, mut inspections) = harmony_admin::inspections();
-    let Measures { registry, flush } = Measures::new()?;
+    let Measures {
+        registry,
+        flush,
+        replay,
+    } = Measures::new()?;
     let routes = results::routes(config.dir.clone());
     let _admin = harmony_admin::start(&config.admin, inspector, registry, routes)?;
     let process_id = ProcessId(uuid::Uuid::new_v4());
@@ -112,6 +117,7 @@ pub async fn run(config: CollectorConfig, orphaned: impl Future<Output = ()>) ->
         logs: BTreeMap::new(),
         reports,
         flush,
+        replay,
         failure: None,
     };
     driver
@@ -159,6 +165,7 @@ impl Driver {
             collector: self.config.name.clone(),
             machine: self.machine.snapshot(),
             log_bytes: self.logs.values().map(Recorder::bytes).sum(),
+            links: self.transport.counters(),
         }
     }
 
@@ -271,8 +278,13 @@ impl Driver {
     fn open(&self, uid: BatchUid, create: bool) {
         let (dir, reports) = (log_dir(&self.config.dir, uid), self.reports.clone());
         let config = bounded(self.config.log_limit);
+        let replay = self.replay.clone();
         spawn_blocking(move || {
+            let begun = Instant::now();
             let opened = Recorder::open(Arc::new(RealDisk), &dir, uid, config, create);
+            if matches!(opened, Ok(Some(_))) {
+                replay.set(begun.elapsed().as_secs_f64());
+            }
             let _ = reports.send(Report::Opened(uid, Box::new(opened)));
         });
     }

@@ -1,8 +1,9 @@
 //! What a collector shows of itself.
 
-use harmony_admin::Metrics;
+use harmony_admin::{Metrics, observe_links};
 use harmony_protocol::collector;
-use prometheus::{Histogram, HistogramOpts, Registry};
+use harmony_transport::Counters;
+use prometheus::{Gauge, Histogram, HistogramOpts, Registry};
 use serde::Serialize;
 
 /// Seconds that an fsync takes: from a good SSD to a disk on which a batch stands still.
@@ -15,6 +16,8 @@ pub(crate) struct Measures {
     pub(crate) registry: Registry,
     /// How long each fsync took.
     pub(crate) flush: Histogram,
+    /// How long the last log took to open.
+    pub(crate) replay: Gauge,
 }
 
 impl Measures {
@@ -22,9 +25,18 @@ impl Measures {
         let help = "How long it took to make records durable.";
         let options = HistogramOpts::new("harmony_collector_flush_duration_seconds", help);
         let flush = Histogram::with_opts(options.buckets(FLUSH_SECONDS.to_vec()))?;
+        let replay = Gauge::new(
+            "harmony_log_replay_duration_seconds",
+            "How long the log that was opened last took to be read.",
+        )?;
         let registry = Registry::new();
+        registry.register(Box::new(replay.clone()))?;
         registry.register(Box::new(flush.clone()))?;
-        Ok(Self { registry, flush })
+        Ok(Self {
+            registry,
+            flush,
+            replay,
+        })
     }
 }
 
@@ -37,6 +49,8 @@ pub(crate) struct Snapshot {
     pub(crate) machine: collector::Snapshot,
     /// Bytes of the logs that are open.
     pub(crate) log_bytes: u64,
+    #[serde(skip)]
+    pub(crate) links: Counters,
 }
 
 impl harmony_admin::Snapshot for Snapshot {
@@ -63,6 +77,16 @@ impl harmony_admin::Snapshot for Snapshot {
                 full,
             ),
             (
+                "harmony_collector_reading_back",
+                "Batches whose records are being read back and checked before they are done.",
+                batches.iter().filter(|batch| batch.reading_back).count() as u64,
+            ),
+            (
+                "harmony_collector_unflushed_results",
+                "Tasks whose outcome is not durable yet: they run again if the collector dies now.",
+                sum(|batch| batch.unflushed),
+            ),
+            (
                 "harmony_collector_unflushed_bytes",
                 "Bytes of records that are not durable yet.",
                 sum(|batch| batch.unflushed_bytes),
@@ -72,11 +96,12 @@ impl harmony_admin::Snapshot for Snapshot {
                 "Bytes of the logs that are open.",
                 self.log_bytes,
             ),
-            ("harmony_links", "Links of this process.", self.machine.links as u64),
         ] {
             metrics.gauge(name, help, &[], value);
         }
+        observe_links(metrics, &[], &self.links);
         self.count(metrics);
+        observe_tally(metrics, &self.machine.tally);
     }
 }
 
@@ -107,4 +132,20 @@ impl Snapshot {
             metrics.counter("harmony_messages_dropped_total", help, &[("reason", reason)], messages);
         }
     }
+}
+
+fn observe_tally(metrics: &mut Metrics, tally: &collector::Tally) {
+    metrics.durations(
+        "harmony_task_duration_seconds",
+        "How long recorded attempts ran.",
+        &[],
+        &tally.durations,
+    );
+    for (reason, tasks) in &tally.failed {
+        let help = "Tasks that failed for good since this collector started, by what became of their last attempt.";
+        metrics.counter("harmony_tasks_failed_total", help, &[("reason", reason)], *tasks);
+    }
+    let help = "Bytes of payloads to workers, and of outputs and logs to the collector.";
+    let direction = [("direction", "to_collector")];
+    metrics.counter("harmony_task_payload_bytes_total", help, &direction, tally.bytes);
 }

@@ -16,10 +16,11 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
+use crate::metrics::Counters;
 use crate::reconcile::{Error, reconcile, uid};
 use crate::ventilators::BatchKey;
 
@@ -110,7 +111,7 @@ pub(crate) async fn run(
         stores.push(batches);
         passes.push(reconciling);
     }
-    let waking = tokio::spawn(hand_out(wakes, wake));
+    let waking = tokio::spawn(hand_out(Arc::clone(&context.counters), wakes, wake));
     let sweeping = tokio::spawn(sweep(Arc::clone(&context), stores));
     join_all(passes).await;
     sweeping.abort();
@@ -144,12 +145,20 @@ fn watch(
     let batches = controller.store();
     // Pods first: a pass over a batch of which no pod is known yet would make them all again.
     let pods_known = known(scope.pods);
-    let pass = move |batch, context: Arc<Context>| {
+    let pass = move |batch: Arc<Guarded>, context: Arc<Context>| {
+        let key = BatchKey {
+            namespace: kube::ResourceExt::namespace(&*batch).unwrap_or_default(),
+            name: batch.name_any(),
+        };
         let pods_known = pods_known.clone();
         async move {
             pods_known.await;
-            let timer = context.counters.reconcile_duration.start_timer();
+            let counters = Arc::clone(&context.counters);
+            let timer = counters.reconcile_duration.start_timer();
+            counters.queue.remove(&key);
+            counters.reconciling.inc();
             let action = reconcile(batch, context).await;
+            counters.reconciling.dec();
             timer.observe_duration();
             action
         }
@@ -159,9 +168,13 @@ fn watch(
         match pass {
             Ok(_) => context.counters.reconciles.inc(),
             // A batch that is gone is no trouble.
-            Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(controller::Error::ObjectNotFound(gone)) => context.counters.queue.remove(&BatchKey {
+                namespace: gone.namespace.unwrap_or_default(),
+                name: gone.name,
+            }),
             Err(controller::Error::QueueError(error)) => {
                 context.counters.reconcile_errors.inc();
+                context.counters.watch_errors.inc();
                 tracing::warn!(%error, namespace, "batches and their pods cannot be watched; it is tried again");
             }
             Err(error) => {
@@ -175,10 +188,15 @@ fn watch(
 }
 
 /// Hands each wake-up to the controller that watches its namespace.
-async fn hand_out(mut wakes: mpsc::Receiver<BatchKey>, controllers: BTreeMap<Option<String>, mpsc::Sender<BatchKey>>) {
+async fn hand_out(
+    counters: Arc<Counters>,
+    mut wakes: mpsc::Receiver<BatchKey>,
+    controllers: BTreeMap<Option<String>, mpsc::Sender<BatchKey>>,
+) {
     while let Some(key) = wakes.recv().await {
         let own = controllers.get(&Some(key.namespace.clone()));
         if let Some(controller) = own.or_else(|| controllers.get(&None)) {
+            counters.queue.add(&key);
             // One that has ended needs no waking.
             let _ = controller.send(key).await;
         }
@@ -326,7 +344,8 @@ mod tests {
             wake.send(key(namespace)).await.unwrap();
         }
         drop(wake);
-        hand_out(wakes, controllers).await;
+        let counters = Arc::new(Counters::register(&prometheus::Registry::new()).unwrap());
+        hand_out(counters, wakes, controllers).await;
         assert_eq!((a.recv().await, a.recv().await), (Some(key("a")), None));
         assert_eq!((b.recv().await, b.recv().await), (Some(key("b")), None));
     }

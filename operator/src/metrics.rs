@@ -5,11 +5,12 @@ use harmony_api::status::HarmonyBatchStatus;
 use harmony_protocol::ventilator::{Progress, Snapshot as Machine};
 use harmony_ventilator::observe::{Labels, observe_batch, observe_fleet, with};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 use serde::Serialize;
 
 use crate::fleet::EndReason;
 use crate::leader::Role;
+use crate::queue::Queue;
 use crate::statuses::{Said, Statuses};
 use crate::ventilators::{BatchKey, VentilatorState, Ventilators};
 
@@ -21,6 +22,12 @@ pub(crate) struct Counters {
     pub(crate) reconciles: IntCounter,
     /// Passes that were broken off.
     pub(crate) reconcile_errors: IntCounter,
+    /// Watches that broke or could not be opened; they are opened again.
+    pub(crate) watch_errors: IntCounter,
+    /// The batches that wait for one.
+    pub(crate) queue: Queue,
+    /// Passes that are under way.
+    pub(crate) reconciling: IntGauge,
     /// How long passes take, waiting for the API server included.
     pub(crate) reconcile_duration: Histogram,
 }
@@ -38,8 +45,19 @@ impl Counters {
             "How long passes over batches take.",
         ))?;
         registry.register(Box::new(duration.clone()))?;
+        let reconciling = IntGauge::new(
+            "harmony_operator_reconciles_active",
+            "Passes over batches that are under way.",
+        )?;
+        registry.register(Box::new(reconciling.clone()))?;
         Ok(Self {
             reconcile_duration: duration,
+            reconciling,
+            queue: Queue::register(registry)?,
+            watch_errors: counter(
+                "harmony_operator_watch_errors_total",
+                "Watches of batches and pods that broke or could not be opened; they are opened again.",
+            )?,
             status_patches: counter("harmony_status_patches_total", "Patches of batches' statuses.")?,
             reconciles: counter("harmony_operator_reconciles_total", "Passes over batches.")?,
             reconcile_errors: counter(
@@ -118,7 +136,7 @@ impl harmony_admin::Snapshot for Snapshot {
             match &batch.state {
                 Some(VentilatorState::Running(running)) => {
                     observe_batch(metrics, labels, &running.progress);
-                    observe_fleet(metrics, labels, &running.progress, &running.workers);
+                    observe_fleet(metrics, labels, &running.progress, &running.workers, &running.links);
                 }
                 Some(VentilatorState::Done { progress, .. }) => observe_batch(metrics, labels, progress),
                 _ => {}

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use harmony_admin::Inspections;
 use harmony_ventilator::source::{Reach, SourceConfig, SpoolRoom};
+use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
 use prometheus::Registry;
@@ -22,6 +23,7 @@ use crate::explain;
 use crate::leader::{self, Leader, Role};
 use crate::metrics::{Counters, Snapshot};
 use crate::reconcile::build::{Links, Settings};
+use crate::requests::Requests;
 use crate::statuses::Statuses;
 use crate::ventilators::{self, Ventilators};
 
@@ -78,8 +80,12 @@ async fn run(args: &OperatorArgs) -> Result<()> {
     // Passes and watches pause by themselves, and not for minutes.
     config.default_retry = false;
     // A watch is silent while nothing happens, and has a limit of its own.
-    let watching = Client::try_from(config.clone())?;
-    let client = Client::try_from(impatient(config))?;
+    let registry = Registry::new();
+    let requests = Requests::register(&registry)?;
+    let client =
+        |config: Config| -> Result<Client> { Ok(ClientBuilder::try_from(config)?.with_layer(&requests).build()) };
+    let watching = client(config.clone())?;
+    let client = client(impatient(config))?;
     let identity = format!("{}_{}", args.pod_name, uuid::Uuid::new_v4());
     let (leader, role) = Leader::new(client.clone(), &args.namespace, identity.clone());
     let (wake, wakes) = mpsc::channel(WAKES);
@@ -91,7 +97,6 @@ async fn run(args: &OperatorArgs) -> Result<()> {
         wake,
     });
     let statuses = Statuses::default();
-    let registry = Registry::new();
     let counters = Arc::new(Counters::register(&registry)?);
     let (inspector, inspections) = harmony_admin::inspections();
     let routes = explain::routes(role.clone(), ventilators.clone());

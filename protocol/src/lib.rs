@@ -6,6 +6,7 @@
 
 pub mod collector;
 mod dialler;
+mod durations;
 pub mod ids;
 pub mod limits;
 pub mod mutant;
@@ -23,4 +24,5 @@ pub const RELEASE: &str = if cfg!(feature = "next") {
     env!("CARGO_PKG_VERSION")
 };
 
+pub use durations::{DURATION_BOUNDS, Durations};
 pub use session::{Identity, LinkOutput, VERSIONS};

@@ -105,6 +105,24 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Every [`Self::label`].
+    pub const LABELS: [&str; 14] = [
+        "requested",
+        "peer",
+        "lost",
+        "idle",
+        "overflow",
+        "unsendable",
+        "violation",
+        "unreachable",
+        "insecure",
+        "tls",
+        "handshake_timeout",
+        "crowded",
+        "full",
+        "private",
+    ];
+
     /// A short stable name, for metrics.
     pub fn label(&self) -> &'static str {
         match self {
@@ -118,7 +136,7 @@ impl CloseReason {
             Self::Unreachable(_) => "unreachable",
             Self::Insecure(_) => "insecure",
             Self::Tls(_) => "tls",
-            Self::HandshakeTimeout(_) => "handshake-timeout",
+            Self::HandshakeTimeout(_) => "handshake_timeout",
             Self::Crowded => "crowded",
             Self::Full => "full",
             Self::Private(_) => "private",

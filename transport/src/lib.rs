@@ -34,7 +34,7 @@ mod zmtp;
 
 pub use args::LinkArgs;
 pub use config::*;
-pub use counters::Counters;
+pub use counters::{Counters, Meter, Traffic};
 pub use endpoint::{Endpoint, EndpointError, MAX_SOCKET_PATH};
 pub use error::{CloseReason, TransportError};
 pub use events::{Event, Events};

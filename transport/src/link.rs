@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use zeromq::{DealerRecvHalf, DealerSendHalf, SocketEvent, SocketRecv, SocketSend, ZmqMessage};
 
 use crate::config::{Config, FLUSH_WITHIN, MAX_PARTS};
-use crate::counters::locked;
+use crate::counters::{Tally, locked};
 use crate::error::CloseReason;
 use crate::events::{Event, EventSender};
 use crate::guard::{Guard, Stream as Connection};
@@ -147,8 +147,8 @@ async fn carry(
     tokio::select! {
         biased;
         reason = cut_off(&mut ends.cut) => return Ok(reason),
-        () = receive(ends.link, receiver, local.monitor, &context.events) => {}
-        () = transmit(sender, ends.queue) => {}
+        () = receive(ends.link, receiver, local.monitor, (&context.events, &context.tally)) => {}
+        () = transmit(sender, ends.queue, &context.tally) => {}
     }
     // A cut also ends the queue, and may have come just after it was looked for.
     if let Ok(reason) = ends.cut.try_recv() {
@@ -175,7 +175,7 @@ async fn receive(
     link: LinkId,
     mut receiver: DealerRecvHalf,
     mut monitor: impl Stream<Item = SocketEvent> + Unpin,
-    events: &EventSender,
+    (events, tally): (&EventSender, &Tally),
 ) {
     loop {
         let message = tokio::select! {
@@ -188,24 +188,20 @@ async fn receive(
         };
         // The guard lets only whole frames of a sound message pass, so an error is a message cut short by the end.
         let Ok(message) = message else { return };
-        if events
-            .send(Event::Message {
-                link,
-                frames: message.into_vec(),
-            })
-            .await
-            .is_err()
-        {
+        let frames = message.into_vec();
+        tally.received(&frames);
+        if events.send(Event::Message { link, frames }).await.is_err() {
             return;
         }
     }
 }
 
 /// Hands queued messages to zeromq until the driver closes the link. Its queue holds more than ours, so this never waits.
-async fn transmit(mut sender: DealerSendHalf, mut queue: mpsc::UnboundedReceiver<Vec<Bytes>>) {
+async fn transmit(mut sender: DealerSendHalf, mut queue: mpsc::UnboundedReceiver<Vec<Bytes>>, tally: &Tally) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         for frames in batch.drain(..) {
+            tally.sent(&frames);
             let Ok(message) = ZmqMessage::try_from(frames) else {
                 continue;
             };

@@ -7,7 +7,7 @@ use harmony_protocol::ids::LinkId;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
-use crate::counters::{Counters, Tally, locked};
+use crate::counters::{Counters, Meter, Tally, locked};
 use crate::endpoint::Endpoint;
 use crate::error::TransportError;
 use crate::events::{self, Events};
@@ -90,6 +90,11 @@ impl Transport {
     /// Closes the link at once, with all that is queued in it: nobody reads at the other end. `Closed` follows.
     pub fn cut(&self, link: LinkId) {
         self.0.links.cut(link);
+    }
+
+    /// What reads that from elsewhere, and goes on when the transport has ended.
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.0.tally))
     }
 
     /// What happened so far.

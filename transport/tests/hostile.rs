@@ -185,7 +185,7 @@ async fn strangers(target: &mut Target) {
 }
 
 async fn a_greeting_byte_by_byte(target: &mut Target) {
-    let before = target.counters().refused.get("handshake-timeout").copied().unwrap_or(0);
+    let before = target.counters().refused.get("handshake_timeout").copied().unwrap_or(0);
     let mut stream = target.connect().await;
     let start = Instant::now();
     for byte in greeting(b"NULL") {
@@ -197,7 +197,7 @@ async fn a_greeting_byte_by_byte(target: &mut Target) {
     }
     ends(stream).await;
     assert!(start.elapsed() < DEADLINE);
-    assert_eq!(target.counters().refused["handshake-timeout"], before + 1);
+    assert_eq!(target.counters().refused["handshake_timeout"], before + 1);
 }
 
 async fn ready_commands(target: &mut Target) {

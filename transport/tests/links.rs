@@ -296,7 +296,7 @@ async fn a_dial_can_be_given_up() {
             port,
         },
     );
-    assert_eq!(client.closed().await.label(), "handshake-timeout");
+    assert_eq!(client.closed().await.label(), "handshake_timeout");
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use harmony_admin::Metrics;
+use harmony_admin::{Metrics, observe_links};
 use harmony_protocol::ventilator::{Progress, WorkerStage, WorkerView};
+use harmony_transport::Counters;
 
 /// Namespace and name of the batch.
 pub type Labels<'a> = [(&'a str, &'a str); 2];
@@ -15,9 +16,22 @@ pub fn with<'a>(labels: Labels<'a>, name: &'a str, value: &'a str) -> [(&'a str,
 }
 
 /// What is there only while the ventilator runs.
-pub fn observe_fleet(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress, workers: &[WorkerView]) {
+pub fn observe_fleet(
+    metrics: &mut Metrics,
+    labels: Labels<'_>,
+    progress: &Progress,
+    workers: &[WorkerView],
+    links: &Counters,
+) {
     observe_pace(metrics, labels, progress);
     observe_workers(metrics, labels, workers);
+    metrics.gauge(
+        "harmony_worker_credit",
+        "Tasks that workers are ready to take now; at 0 with tasks pending for long, nothing moves.",
+        &labels,
+        progress.credit,
+    );
+    observe_links(metrics, &labels, links);
 }
 
 /// What is known of a batch, whether or not its ventilator still runs.
@@ -39,7 +53,7 @@ pub fn observe_batch(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progr
         let help = "Tasks by state; they add up to harmony_batch_completions.";
         metrics.gauge("harmony_batch_tasks", help, &with(labels, "state", state), count);
     }
-    let help = "Tasks sent to workers, resends included, since this operator leads the batch.";
+    let help = "Tasks sent to workers, resends included, since this ventilator serves the batch.";
     metrics.counter("harmony_tasks_dispatched_total", help, &labels, progress.dispatched);
     for (result, count) in [
         ("succeeded", counts.succeeded),
@@ -54,6 +68,19 @@ pub fn observe_batch(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progr
             count,
         );
     }
+    let help = "Bytes of payloads to workers, and of outputs and logs to the collector.";
+    let direction = with(labels, "direction", "to_workers");
+    metrics.counter(
+        "harmony_task_payload_bytes_total",
+        help,
+        &direction,
+        progress.payload_bytes,
+    );
+    observe_resent(metrics, labels, progress);
+    observe_lost(metrics, labels, progress);
+}
+
+fn observe_resent(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
     let resent = &progress.resent;
     for (reason, count) in [
         ("worker_lost", resent.worker_lost),
@@ -62,9 +89,28 @@ pub fn observe_batch(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progr
         ("returned", resent.returned),
         ("unbound", resent.unbound),
     ] {
-        let help = "Tasks sent again by why, since this operator leads the batch.";
+        let help = "Tasks sent again by why, since this ventilator serves the batch.";
         metrics.counter(
             "harmony_tasks_resent_total",
+            help,
+            &with(labels, "reason", reason),
+            count,
+        );
+    }
+}
+
+fn observe_lost(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
+    let lost = &progress.workers_lost;
+    for (reason, count) in [
+        ("exited", lost.exited),
+        ("disrupted", lost.disrupted),
+        ("replaced", lost.replaced),
+        ("gone", lost.gone),
+        ("reconnected", lost.reconnected),
+    ] {
+        let help = "Workers whose link broke, by what became of them, since this ventilator serves the batch.";
+        metrics.counter(
+            "harmony_workers_lost_total",
             help,
             &with(labels, "reason", reason),
             count,
@@ -90,7 +136,7 @@ fn observe_pace(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) 
 }
 
 fn observe_workers(metrics: &mut Metrics, labels: Labels<'_>, workers: &[WorkerView]) {
-    for state in ["connecting", "idle", "busy", "draining"] {
+    for state in ["connecting", "idle", "busy", "draining", "suspect"] {
         let count = workers.iter().filter(|worker| state_of(worker) == state).count();
         metrics.gauge(
             "harmony_workers",
@@ -106,6 +152,7 @@ fn state_of(worker: &WorkerView) -> &'static str {
         WorkerStage::Ready if worker.draining => "draining",
         WorkerStage::Ready if worker.in_flight > 0 => "busy",
         WorkerStage::Ready => "idle",
+        WorkerStage::Dialling if worker.suspect => "suspect",
         _ => "connecting",
     }
 }

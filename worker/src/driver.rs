@@ -146,6 +146,7 @@ impl Driver {
         Snapshot {
             worker: self.args.name.clone(),
             machine: self.machine.snapshot(),
+            links: self.transport.counters(),
         }
     }
 

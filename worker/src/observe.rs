@@ -1,7 +1,8 @@
 //! What a worker shows of itself.
 
-use harmony_admin::Metrics;
+use harmony_admin::{Metrics, observe_links};
 use harmony_protocol::worker;
+use harmony_transport::Counters;
 use serde::Serialize;
 
 /// A worker at one moment.
@@ -10,6 +11,8 @@ pub(crate) struct Snapshot {
     pub(crate) worker: String,
     #[serde(flatten)]
     pub(crate) machine: worker::Snapshot,
+    #[serde(skip)]
+    pub(crate) links: Counters,
 }
 
 impl harmony_admin::Snapshot for Snapshot {
@@ -39,7 +42,7 @@ impl harmony_admin::Snapshot for Snapshot {
             let help = "Batches at this worker, by whether their collector takes outcomes.";
             metrics.gauge("harmony_worker_batches", help, &[("state", state)], batches);
         }
-        metrics.gauge("harmony_links", "Links of this process.", &[], machine.links as u64);
+        observe_links(metrics, &[], &self.links);
         self.count(metrics);
     }
 
@@ -54,6 +57,12 @@ impl harmony_admin::Snapshot for Snapshot {
 
 impl Snapshot {
     fn count(&self, metrics: &mut Metrics) {
+        metrics.durations(
+            "harmony_task_wait_seconds",
+            "How long tasks waited at this worker before they were handed to the executor.",
+            &[],
+            &self.machine.waits,
+        );
         let executed = &self.machine.executed;
         for (result, tasks) in [
             ("succeeded", executed.succeeded),

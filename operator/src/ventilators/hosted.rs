@@ -9,7 +9,7 @@ use harmony_protocol::Identity;
 use harmony_protocol::ids::{Epoch, InstanceId, ProcessId};
 use harmony_protocol::ventilator::{Config, Event, Progress, Ventilator, WorkerView};
 use harmony_protocol::wire::{Role, Work};
-use harmony_transport::Transport;
+use harmony_transport::{Meter, Transport};
 use harmony_ventilator::driver::{self, Command, Host};
 use harmony_ventilator::source::{self, Digest, Opened, SourceConfig, SpoolShare};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -52,6 +52,7 @@ struct Facts {
 struct Views {
     progress: watch::Receiver<Progress>,
     workers: watch::Receiver<Vec<WorkerView>>,
+    links: Meter,
 }
 
 impl Shown {
@@ -125,6 +126,7 @@ impl Hosted {
             VentilatorState::Running(Running {
                 progress: Box::new(views.progress.borrow().clone()),
                 workers: views.workers.borrow().clone(),
+                links: views.links.read(),
                 claiming: facts.claiming.filter(|epoch| *epoch > self.kept),
                 takeover: facts.takeover,
             })
@@ -259,6 +261,7 @@ impl Hosting {
         let mut views = Views {
             progress: progress_seen,
             workers: workers_seen,
+            links: links.0.meter(),
         };
         {
             let mut facts = self.shown.facts();

@@ -3,6 +3,7 @@
 use harmony_protocol::ids::Epoch;
 use harmony_protocol::ventilator::{Progress, WorkerView};
 use harmony_protocol::wire::Done;
+use harmony_transport::Counters;
 use harmony_ventilator::source::Digest;
 
 /// How a ventilator is.
@@ -52,6 +53,8 @@ pub struct Running {
     pub progress: Box<Progress>,
     /// Its workers.
     pub workers: Vec<WorkerView>,
+    /// Its links.
+    pub links: Counters,
     /// The epoch that status must know before the batch is claimed under it: see [`super::Ventilators::epoch_kept`].
     pub claiming: Option<Epoch>,
     /// Another ventilator had the batch before.

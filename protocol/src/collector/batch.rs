@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::commit::{Commit, Effect, Totals};
 use super::record::{Death, Record};
 use super::state::BatchState;
+use super::tally::Tally;
 use crate::ids::{Alias, Attempt, LinkId, LogId};
 use crate::limits::{RETRY_FIRST, RETRY_MOST};
 use crate::mutant::{self, Mutant};
@@ -40,6 +41,8 @@ pub(crate) struct Batch {
     pub(crate) duplicates: u64,
     pub(crate) differing: u64,
     pub(crate) out_of_range: u64,
+    /// What was recorded since the log was opened.
+    pub(super) tally: Tally,
 }
 
 impl Batch {
@@ -61,6 +64,7 @@ impl Batch {
             duplicates: 0,
             differing: 0,
             out_of_range: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -97,15 +101,9 @@ impl Batch {
                     && holding.first == holding.last
                 {
                     let log = format!("worker {worker} died while it ran this task alone");
-                    self.take_verdict(
-                        now,
-                        wall,
-                        worker,
-                        holding.first,
-                        holding.attempt,
-                        OutcomeCode::WorkerLost,
-                        &log,
-                    );
+                    let at = (holding.first, holding.attempt);
+                    let verdict = verdict(wall, at, OutcomeCode::WorkerLost, &log);
+                    self.take_results(now, worker, verdict);
                 }
             }
             Loss::Unsendable {
@@ -113,42 +111,10 @@ impl Batch {
                 attempt,
                 reason,
             } => {
-                self.take_verdict(now, wall, "", *number, *attempt, OutcomeCode::PayloadTooLarge, reason);
+                let verdict = verdict(wall, (*number, *attempt), OutcomeCode::PayloadTooLarge, reason);
+                self.take_results(now, "", verdict);
             }
         }
-    }
-
-    #[allow(clippy::too_many_arguments)] // the fields of one outcome
-    fn take_verdict(
-        &mut self,
-        now: Instant,
-        wall: u64,
-        worker: &str,
-        number: u64,
-        attempt: Attempt,
-        outcome: OutcomeCode,
-        log: &str,
-    ) {
-        let entry = ResultEntry {
-            number,
-            attempt,
-            outcome,
-            code: 0,
-            start_micros: wall,
-            duration_micros: 0,
-            output: 0,
-            log: u32::try_from(log.len()).unwrap_or(0),
-        };
-        let bytes = Bytes::copy_from_slice(log.as_bytes());
-        self.take_results(
-            now,
-            worker,
-            Results {
-                sequence: 0,
-                entries: vec![entry],
-                bytes,
-            },
-        );
     }
 
     /// A ventilator has sent everything. N must agree with what is known.
@@ -235,6 +201,25 @@ impl Batch {
                 .all(|number| !self.state.settled().contains(*number)),
             "settled, yet waiting"
         );
+    }
+}
+
+/// The outcome of an attempt that a ventilator saw to be over.
+fn verdict(wall: u64, (number, attempt): (u64, Attempt), outcome: OutcomeCode, log: &str) -> Results {
+    let entry = ResultEntry {
+        number,
+        attempt,
+        outcome,
+        code: 0,
+        start_micros: wall,
+        duration_micros: 0,
+        output: 0,
+        log: u32::try_from(log.len()).unwrap_or(0),
+    };
+    Results {
+        sequence: 0,
+        entries: vec![entry],
+        bytes: Bytes::copy_from_slice(log.as_bytes()),
     }
 }
 

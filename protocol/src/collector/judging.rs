@@ -40,9 +40,17 @@ impl Batch {
         let mut sieve = Sieve::default();
         for (position, entry) in results.entries.iter().enumerate() {
             match self.state.judge(entry.number, entry.attempt, entry.outcome) {
-                Verdict::Success => sieve.keep_success(position, entry.number),
-                Verdict::FinalFailure => sieve.keep_failure(position, entry.number, true),
+                Verdict::Success => {
+                    self.tally.record(entry);
+                    sieve.keep_success(position, entry.number);
+                }
+                Verdict::FinalFailure => {
+                    self.tally.record(entry);
+                    self.tally.fail(entry.outcome);
+                    sieve.keep_failure(position, entry.number, true);
+                }
                 Verdict::Charged(next) => {
+                    self.tally.record(entry);
                     sieve.keep_failure(position, entry.number, false);
                     self.waiting.insert(entry.number, now + retry_delay(next));
                     sieve.delta.retries.push(self.retry(now, entry.number, next));

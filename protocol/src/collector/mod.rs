@@ -15,6 +15,7 @@ mod release;
 mod reports;
 mod snapshot;
 mod state;
+mod tally;
 mod unloading;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +27,7 @@ pub use output::{Opened, Output};
 pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
 pub use snapshot::{BatchSnapshot, Snapshot};
 pub use state::{BatchState, CheckpointError};
+pub use tally::Tally;
 
 use self::allowance::Allowances;
 use self::batch::Batch;
@@ -118,8 +120,9 @@ pub struct Collector {
     comparing: usize,
     comparing_bytes: usize,
     dropped: Dropped,
-    /// The duplicates of batches that were unloaded since.
+    /// The duplicates of batches that were unloaded since, and what else was counted of them.
     unloaded: Counts,
+    unloaded_tally: Tally,
     out: VecDeque<Output>,
 }
 
@@ -137,6 +140,7 @@ impl Collector {
             comparing_bytes: 0,
             dropped: Dropped::default(),
             unloaded: Counts::default(),
+            unloaded_tally: Tally::default(),
             out: VecDeque::new(),
         }
     }
@@ -227,6 +231,7 @@ impl Collector {
             }
             return;
         };
+        batch.tally.bytes += results.bytes.len() as u64;
         for duplicate in batch.take_results(now, &worker, results) {
             let bytes = self.comparing_bytes + duplicate.output.len();
             if self.comparing < COMPARISONS && (bytes <= COMPARISON_BYTES || self.comparing == 0) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::batch::Batch;
-use super::{Collector, Dropped, Slot, Use};
+use super::{Collector, Dropped, Slot, Tally, Use};
 use crate::ids::{BatchUid, Epoch, LinkId};
 use crate::wire::Counts;
 
@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub differing: u64,
     /// What was refused or dropped.
     pub dropped: Dropped,
+    /// What was recorded, of all batches since the start.
+    pub tally: Tally,
 }
 
 /// A batch at a collector.
@@ -41,6 +43,8 @@ pub struct BatchSnapshot {
     pub counts: Counts,
     /// The lowest number that is not settled, as far as that is durable.
     pub lowest_missing: u64,
+    /// Numbers with an outcome that is not durable yet.
+    pub unflushed: u64,
     /// Bytes of records that are not durable yet.
     pub unflushed_bytes: u64,
     /// The disk had no room for the last record.
@@ -69,8 +73,19 @@ impl Collector {
             duplicates: self.unloaded.duplicates + sum(|counts| counts.duplicates),
             differing: self.unloaded.differing + sum(|counts| counts.differing),
             dropped: self.dropped(),
+            tally: self.tally(),
             batches,
         }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = self.unloaded_tally.clone();
+        for slot in self.slots.values() {
+            if let Slot::Open(batch) = slot {
+                tally.merge(&batch.tally);
+            }
+        }
+        tally
     }
 
     fn of(&self, uid: BatchUid, batch: &Batch) -> BatchSnapshot {
@@ -79,6 +94,7 @@ impl Collector {
             uses.into_iter()
                 .any(|used| matches!(used, Use::Worker { uid: of, .. } if *of == uid))
         };
+        let (state, durable) = (batch.state.settled().len(), batch.durable.counts);
         BatchSnapshot {
             uid,
             epoch: batch.state.epoch(),
@@ -86,6 +102,7 @@ impl Collector {
             ended: batch.state.ended().is_some(),
             counts: batch.durable_counts(),
             lowest_missing: batch.durable.lowest_missing,
+            unflushed: state.saturating_sub(durable.succeeded + durable.failed),
             unflushed_bytes: batch.commit.unflushed_bytes(),
             disk_full: batch.commit.is_full(),
             reading_back: batch.reading_back,

@@ -21,6 +21,7 @@ impl Collector {
                 let counts = batch.durable_counts();
                 self.unloaded.duplicates += counts.duplicates;
                 self.unloaded.differing += counts.differing;
+                self.unloaded_tally.merge(&batch.tally);
             }
             // Whoever still sends on such an alias hears that it is not bound, and binds anew.
             for used in self.uses.values_mut().flat_map(|uses| uses.values_mut()) {

@@ -194,6 +194,7 @@ impl Ventilator {
         };
         member.sent(parcel.entries.len() as u64, parcel.payloads.len() as u64);
         self.dispatched += parcel.entries.len() as u64;
+        self.payload_bytes += parcel.payloads.len() as u64;
         let since = Since(now);
         let mut run: Option<Run<Attempt>> = None;
         for entry in &parcel.entries {

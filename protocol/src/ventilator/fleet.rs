@@ -143,6 +143,8 @@ impl Member {
 #[derive(Clone, Debug)]
 pub(crate) struct Suspicion {
     pub(crate) name: String,
+    /// The name by which the host knows it.
+    pub(crate) key: String,
     pub(crate) since: Instant,
     /// What it had in flight.
     pub(crate) held: Vec<crate::wire::Holding>,
@@ -191,6 +193,11 @@ impl Fleet {
     pub(crate) fn suspects_named(&self, name: &str) -> Vec<ProcessId> {
         let named = self.suspicions.iter().filter(|(_, suspicion)| suspicion.name == name);
         named.map(|(process, _)| *process).collect()
+    }
+
+    /// Whether a process that the host knows by this name may have died.
+    pub(crate) fn is_suspect(&self, key: &str) -> bool {
+        self.suspicions.values().any(|suspicion| suspicion.key == key)
     }
 
     /// The alias is checked so that what was said under an older START does not count.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::fleet::{Member, Suspicion};
 use super::work::Todo;
 use super::{Event, Ventilator};
@@ -22,6 +24,48 @@ struct Returning {
     alone: Option<(u64, Attempt)>,
 }
 
+/// Workers whose link closed without BYE, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkersLost {
+    /// Their process was seen to end by itself.
+    pub exited: u64,
+    /// Their process was ended from outside: a pod deleted, a node lost.
+    pub disrupted: u64,
+    /// Another process of their name greeted.
+    pub replaced: u64,
+    /// They stayed away for [`GONE_AFTER`].
+    pub gone: u64,
+    /// The same process came back; what it had was sent elsewhere meanwhile.
+    pub reconnected: u64,
+}
+
+/// Why a death is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Death {
+    Exited,
+    Disrupted,
+    Replaced,
+    Gone,
+}
+
+impl Death {
+    fn seen(counts: bool) -> Self {
+        if counts { Self::Exited } else { Self::Disrupted }
+    }
+}
+
+impl WorkersLost {
+    fn count(&mut self, death: Death) {
+        *match death {
+            Death::Exited => &mut self.exited,
+            Death::Disrupted => &mut self.disrupted,
+            Death::Replaced => &mut self.replaced,
+            Death::Gone => &mut self.gone,
+        } += 1;
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Losses {
@@ -33,6 +77,7 @@ pub(super) struct Losses {
     /// Workers whose process was seen to end, by name, and whether that counts against their numbers.
     exited: BTreeMap<String, bool>,
     oldest_suspicion: Option<Instant>,
+    pub(super) lost: WorkersLost,
 }
 
 impl Losses {
@@ -112,6 +157,7 @@ impl Ventilator {
         });
         let suspicion = Suspicion {
             name: member.name.clone(),
+            key: member.key.clone(),
             since: now,
             held,
             alone_begun,
@@ -120,7 +166,7 @@ impl Ventilator {
             self.fleet.suspicions.insert(member.process_id, suspicion);
         }
         if let Some(counts) = self.losses.exited.remove(&member.name) {
-            self.confirm(member.process_id, counts);
+            self.confirm(member.process_id, Death::seen(counts));
         }
         self.note_oldest();
     }
@@ -146,7 +192,7 @@ impl Ventilator {
             self.losses.exited.insert(name.to_owned(), counts);
         }
         for process in named {
-            self.confirm(process, counts);
+            self.confirm(process, Death::seen(counts));
         }
         self.note_oldest();
     }
@@ -154,15 +200,16 @@ impl Ventilator {
     /// A worker greets: its process is alive, and another process of its name is dead.
     pub(super) fn meet_process(&mut self, name: &str, process: ProcessId) {
         self.losses.exited.remove(name);
-        if let Some(suspicion) = self.fleet.suspicions.remove(&process)
-            && let Some((number, _)) = suspicion.alone_begun
-        {
-            self.let_go(number);
+        if let Some(suspicion) = self.fleet.suspicions.remove(&process) {
+            self.losses.lost.reconnected += 1;
+            if let Some((number, _)) = suspicion.alone_begun {
+                self.let_go(number);
+            }
         }
         self.withdraw(process);
         let older = self.fleet.suspects_named(name);
         for process in older {
-            self.confirm(process, true);
+            self.confirm(process, Death::Replaced);
         }
         self.note_oldest();
     }
@@ -190,18 +237,19 @@ impl Ventilator {
             .iter()
             .filter(|(_, suspicion)| now >= suspicion.since + GONE_AFTER);
         for process in gone.map(|(process, _)| *process).collect::<Vec<_>>() {
-            self.confirm(process, true);
+            self.confirm(process, Death::Gone);
         }
         self.note_oldest();
     }
 
     /// A death is certain. If it counts, the collector hears what was in flight.
-    fn confirm(&mut self, process_id: ProcessId, counts: bool) {
+    fn confirm(&mut self, process_id: ProcessId, death: Death) {
         let Some(suspicion) = self.fleet.suspicions.remove(&process_id) else {
             return;
         };
+        self.losses.lost.count(death);
         let alone = suspicion.alone_begun;
-        if !counts {
+        if death == Death::Disrupted {
             if let Some((number, _)) = alone {
                 self.let_go(number);
             }

@@ -29,6 +29,7 @@ pub use self::explain::{
 use self::fleet::Fleet;
 pub use self::hold::{Hold, NoRoom, Rooms};
 use self::losses::Losses;
+pub use self::losses::WorkersLost;
 use self::success::Success;
 pub use self::success::{SuccessPolicy, SuccessRule};
 pub use self::view::{Progress, Snapshot, WorkerStage, WorkerView};
@@ -215,6 +216,7 @@ pub struct Ventilator {
     counts: Counts,
     health: Health,
     dispatched: u64,
+    payload_bytes: u64,
     resent: Resent,
     stale: u64,
     events: VecDeque<Event>,
@@ -251,6 +253,7 @@ impl Ventilator {
             counts: Counts::default(),
             health: Health::Ok,
             dispatched: 0,
+            payload_bytes: 0,
             resent: Resent::default(),
             stale: 0,
             events: VecDeque::new(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Member, Stage};
-use super::{Peer, Resent, Ventilator};
+use super::{Peer, Resent, Ventilator, WorkersLost};
 use crate::ids::{BatchUid, Epoch, ProcessId};
 use crate::limits::{FAILURES_TOLD, SPANS_TOLD, WORKERS_TOLD};
 use crate::wire::{Counts, Failure, Health, Span};
@@ -27,8 +27,14 @@ pub struct Progress {
     pub waiting: u64,
     /// Workers that may get tasks.
     pub workers: usize,
+    /// Tasks that may be sent to them now, as far as they have granted. With something left to send it should not stay at 0.
+    pub credit: u64,
     /// Tasks sent so far, resends included.
     pub dispatched: u64,
+    /// Bytes of the payloads sent with them.
+    pub payload_bytes: u64,
+    /// What became of workers whose link broke.
+    pub workers_lost: WorkersLost,
     /// Why numbers were sent again.
     pub resent: Resent,
     /// The epoch; 0 before the claim.
@@ -94,6 +100,8 @@ pub struct WorkerView {
     pub in_flight: u64,
     /// Nothing new goes there.
     pub draining: bool,
+    /// Its link broke, and what became of its process is not known yet.
+    pub suspect: bool,
     /// It has greeted at least once.
     pub greeted: bool,
     /// Numbers that were settled while in flight there, by all processes of this name.
@@ -140,8 +148,14 @@ pub struct Snapshot {
     pub suspects: usize,
     /// A takeover waits until workers have said what they hold.
     pub locating: bool,
+    /// Tasks that may be sent to workers now, as far as they have granted.
+    pub credit: u64,
     /// Tasks sent so far, resends included.
     pub dispatched: u64,
+    /// Bytes of the payloads sent with them.
+    pub payload_bytes: u64,
+    /// What became of workers whose link broke.
+    pub workers_lost: WorkersLost,
     /// Why numbers were sent again.
     pub resent: Resent,
     /// Messages of an alias that is over, dropped.
@@ -174,7 +188,10 @@ impl Ventilator {
             left: self.work.len(),
             waiting: self.work.waiting() as u64,
             workers: self.fleet.ready().count(),
+            credit: self.credit(),
             dispatched: self.dispatched,
+            payload_bytes: self.payload_bytes,
+            workers_lost: self.losses.lost,
             resent: self.resent,
             epoch: self.epoch,
             collector_ready: self.collector.is_ready(),
@@ -186,6 +203,10 @@ impl Ventilator {
             recorded_at: self.recorded_at,
             cancelling: self.cancelling.clone(),
         }
+    }
+
+    fn credit(&self) -> u64 {
+        self.fleet.ready().map(|(_, member)| member.credit().0).sum()
     }
 
     /// All workers that the host has named, in the order of their names.
@@ -211,6 +232,7 @@ impl Ventilator {
             process_id: member.map(|member| member.process_id),
             in_flight: member.map_or(0, |member| member.in_flight),
             draining: self.fleet.draining.contains(name),
+            suspect: member.is_none() && self.fleet.is_suspect(name),
             greeted: settled.is_some(),
             settled: settled.copied().unwrap_or_default(),
         }
@@ -233,7 +255,10 @@ impl Ventilator {
             unsendable: self.unsendable.len(),
             suspects: self.fleet.suspicions.len(),
             locating: self.locate.is_some(),
+            credit: self.credit(),
             dispatched: self.dispatched,
+            payload_bytes: self.payload_bytes,
+            workers_lost: self.losses.lost,
             resent: self.resent,
             stale: self.stale,
             collector_ready: self.collector.is_ready(),

@@ -161,6 +161,17 @@ impl OutcomeCode {
 }
 
 impl OutcomeCode {
+    /// All but success.
+    pub const FAILURES: [Self; 7] = [
+        Self::ExitCode,
+        Self::Signal,
+        Self::DeadlineExceeded,
+        Self::ResultTooLarge,
+        Self::PayloadTooLarge,
+        Self::WorkerLost,
+        Self::ExecutorError,
+    ];
+
     /// The name, as files and metrics show it.
     pub fn name(self) -> &'static str {
         match self {

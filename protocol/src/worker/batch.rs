@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::credit::Door;
 use super::outcomes::Outcomes;
 use super::{Finished, Task};
+use crate::durations::{Durations, micros};
 use crate::ids::{Alias, Attempt, Epoch, InstanceId, LinkId};
 use crate::mutant::{self, Mutant};
 use crate::wire::{Holding, OutcomeCode, ResultEntry, Span, Start, Work};
@@ -70,6 +71,13 @@ impl Hasher for NumberHasher {
     }
 }
 
+/// A task that waits.
+#[derive(Clone, Debug)]
+struct Waiting {
+    task: Task,
+    since: Instant,
+}
+
 /// The link to the collector, as one batch sees it.
 #[derive(Clone, Debug)]
 pub(crate) enum Uplink {
@@ -97,10 +105,10 @@ pub(crate) struct Batch {
     pub(crate) rebind: Option<Instant>,
     /// Since when there is no ventilator.
     pub(crate) alone_since: Option<Instant>,
-    queue: VecDeque<Task>,
+    queue: VecDeque<Waiting>,
     queue_bytes: u64,
     /// Higher attempts of numbers that still run.
-    behind: BTreeMap<u64, Task>,
+    behind: BTreeMap<u64, Waiting>,
     held: HashMap<u64, Hold, BuildHasherDefault<NumberHasher>>,
     running: usize,
     pub(crate) outcomes: Outcomes,
@@ -129,14 +137,14 @@ impl Batch {
 
     /// Takes a task in. One copy per number: the same attempt again is ignored, a higher one takes the place of a
     /// queued one, waits behind a running one, and starts over after a failed one.
-    pub(crate) fn take(&mut self, task: Task) {
+    pub(crate) fn take(&mut self, now: Instant, task: Task) {
         let Some(hold) = self.held.get_mut(&task.number) else {
             self.held.insert(task.number, Hold::queued(task.attempt, None));
-            return self.enqueue(task);
+            return self.enqueue(Waiting { task, since: now });
         };
         if hold.attempt >= task.attempt {
             if mutant::on(Mutant::SecondCopy) {
-                self.enqueue(task);
+                self.enqueue(Waiting { task, since: now });
             }
             return;
         }
@@ -144,42 +152,46 @@ impl Batch {
             Progress::Queued => {
                 hold.attempt = task.attempt;
                 self.unqueue(|queued| queued.number == task.number);
-                self.enqueue(task);
+                self.enqueue(Waiting { task, since: now });
             }
             Progress::Running => {
-                self.behind.insert(task.number, task);
+                self.behind.insert(task.number, Waiting { task, since: now });
             }
             Progress::Done { succeeded: true } => {}
             Progress::Done { succeeded: false } => {
                 *hold = Hold::queued(task.attempt, Some(hold.attempt));
-                self.enqueue(task);
+                self.enqueue(Waiting { task, since: now });
             }
         }
     }
 
-    fn enqueue(&mut self, task: Task) {
-        self.queue_bytes += task.payload.len() as u64;
-        self.queue.push_back(task);
+    fn enqueue(&mut self, waiting: Waiting) {
+        self.queue_bytes += waiting.task.payload.len() as u64;
+        self.queue.push_back(waiting);
     }
 
     /// Takes queued tasks out.
     fn unqueue(&mut self, mut test: impl FnMut(&Task) -> bool) -> Vec<Task> {
-        let (out, rest): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|task| test(task));
+        let (out, rest): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|waiting| test(&waiting.task));
         self.queue = rest.into();
+        let out: Vec<Task> = out.into_iter().map(|waiting| waiting.task).collect();
         self.queue_bytes -= out.iter().map(|task| task.payload.len() as u64).sum::<u64>();
         out
     }
 
     /// The task that runs next.
     pub(crate) fn front(&self) -> Option<&Task> {
-        self.queue.front()
+        self.queue.front().map(|waiting| &waiting.task)
     }
 
-    /// Takes the next tasks to run: up to `most`, and none after one that must run alone.
-    pub(crate) fn start(&mut self, most: usize) -> Vec<Task> {
+    /// Takes the next tasks to run: up to `most`, and none after one that must run alone. Notes how long they waited.
+    pub(crate) fn start(&mut self, now: Instant, most: usize, waits: &mut Durations) -> Vec<Task> {
         let mut started = Vec::with_capacity(most.min(self.queue.len()));
-        while started.len() < most && self.queue.front().is_some_and(|task| !task.alone || started.is_empty()) {
-            let Some(task) = self.queue.pop_front() else { break };
+        while started.len() < most && self.front().is_some_and(|task| !task.alone || started.is_empty()) {
+            let Some(Waiting { task, since }) = self.queue.pop_front() else {
+                break;
+            };
+            waits.add(micros(now.saturating_duration_since(since)));
             self.queue_bytes -= task.payload.len() as u64;
             if let Some(hold) = self.held.get_mut(&task.number) {
                 hold.progress = Progress::Running;
@@ -207,7 +219,7 @@ impl Batch {
             && let Some(next) = self.behind.remove(&finished.number)
             && !succeeded
         {
-            *hold = Hold::queued(next.attempt, Some(hold.attempt));
+            *hold = Hold::queued(next.task.attempt, Some(hold.attempt));
             self.enqueue(next);
         }
         self.outcomes.push(now, finished);
@@ -222,7 +234,7 @@ impl Batch {
         }
         self.running -= 1;
         self.unhold(number);
-        let attempt = self.behind.remove(&number).map_or(attempt, |next| next.attempt);
+        let attempt = self.behind.remove(&number).map_or(attempt, |next| next.task.attempt);
         Some((number, attempt))
     }
 
@@ -376,7 +388,7 @@ impl Batch {
             .filter(|hold| hold.progress == Progress::Running)
             .count();
         assert_eq!(running, self.running, "running numbers");
-        let bytes: usize = self.queue.iter().map(|task| task.payload.len()).sum();
+        let bytes: usize = self.queue.iter().map(|waiting| waiting.task.payload.len()).sum();
         assert_eq!(bytes as u64, self.queue_bytes, "queued bytes");
         assert!(
             self.behind.keys().all(|number| self.held.contains_key(number)),
@@ -450,8 +462,8 @@ mod tests {
     fn an_unacked_failure_stays_held_when_its_next_attempt_is_handed_back() {
         let now = Instant::now();
         let mut batch = batch(now);
-        batch.take(task(1));
-        batch.start(1);
+        batch.take(now, task(1));
+        batch.start(now, 1, &mut Durations::default());
         let failed = Finished {
             number: 7,
             attempt: 1,
@@ -463,7 +475,7 @@ mod tests {
             log: Bytes::new(),
         };
         assert!(batch.finish(now, failed.clone()));
-        batch.take(task(2));
+        batch.take(now, task(2));
         batch.sanity_check();
         assert_eq!(batch.give_back(None), [(7, 2)]);
         batch.sanity_check();

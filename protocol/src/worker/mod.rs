@@ -22,6 +22,7 @@ use self::batch::{Batch, Uplink};
 use self::credit::{Credits, Door};
 use self::pace::Pace;
 use crate::dialler::Dialler;
+use crate::durations::Durations;
 use crate::ids::{Alias, Attempt, BatchUid, LinkId};
 use crate::limits::{FLUSH_WITHIN, GONE_AFTER, KEEP_OUTCOMES};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
@@ -233,6 +234,8 @@ pub struct Worker {
     next_alias: Alias,
     dropped: Dropped,
     executed: Executed,
+    /// How long tasks waited here before they were handed to the executor.
+    waits: Durations,
     out: VecDeque<Output>,
 }
 
@@ -256,6 +259,7 @@ impl Worker {
             next_alias: 1,
             dropped: Dropped::default(),
             executed: Executed::default(),
+            waits: Durations::default(),
             out: VecDeque::new(),
         }
     }
@@ -371,7 +375,7 @@ impl Worker {
         while let Some((link, endpoint)) = self.dialler.poll_dial(now) {
             self.sessions.dial(link, endpoint);
         }
-        self.start_tasks();
+        self.start_tasks(now);
         self.send_outcomes(now);
         self.advance_drain(now);
         self.grant();

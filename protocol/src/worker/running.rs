@@ -100,7 +100,7 @@ impl Worker {
     }
 
     /// Starts what may start. A task that is to run alone waits until nothing runs, and is announced first.
-    pub(super) fn start_tasks(&mut self) {
+    pub(super) fn start_tasks(&mut self, now: Instant) {
         if self.alone.is_some() || self.drain.is_some() {
             return;
         }
@@ -117,7 +117,7 @@ impl Worker {
             let Some(batch) = self.batches.get_mut(&uid) else {
                 return;
             };
-            let tasks = batch.start(most);
+            let tasks = batch.start(now, most, &mut self.waits);
             if tasks.is_empty() {
                 return;
             }
@@ -161,7 +161,7 @@ impl Worker {
         });
     }
 
-    pub(super) fn take_pong(&mut self, link: LinkId, nonce: u64) {
+    pub(super) fn take_pong(&mut self, now: Instant, link: LinkId, nonce: u64) {
         let Some(Alone::Announced {
             uid,
             link: asked,
@@ -178,7 +178,7 @@ impl Worker {
             return;
         };
         if batch.front().is_some_and(|task| task.alone) {
-            let tasks = batch.start(1);
+            let tasks = batch.start(now, 1, &mut self.waits);
             if let Some(task) = tasks.first() {
                 self.alone = Some(Alone::Running {
                     uid,

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::batch::{Batch, Stage, Uplink};
 use super::{Dropped, Executed, Worker};
+use crate::durations::Durations;
 use crate::ids::{BatchUid, Epoch};
 
 /// A worker at one moment.
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub batches: Vec<BatchSnapshot>,
     /// What became of the tasks that were run.
     pub executed: Executed,
+    /// How long tasks waited here before they were handed to the executor.
+    pub waits: Durations,
     /// What was refused or dropped.
     pub dropped: Dropped,
 }
@@ -68,6 +71,7 @@ impl Worker {
             links: self.sessions.len(),
             batches: self.batches.iter().map(|(uid, batch)| of(*uid, batch)).collect(),
             executed: self.executed,
+            waits: self.waits.clone(),
             dropped: self.dropped(),
         }
     }

@@ -37,7 +37,7 @@ impl Worker {
             Message::Held(held) if !held.answer => self.take_held(door, &held),
             Message::Cancel(cancel) => self.take_cancel(door, &cancel),
             Message::Done(_) => self.take_done(door),
-            Message::Pong(pong) => self.take_pong(link, pong.nonce),
+            Message::Pong(pong) => self.take_pong(now, link, pong.nonce),
             Message::Ping(_) => {}
             other => self
                 .sessions
@@ -208,12 +208,14 @@ impl Worker {
                 self.dropped.out_of_range += 1;
                 continue;
             }
-            batch.take(Task {
-                number: entry.number,
-                attempt: entry.attempt,
+            let (number, attempt, alone) = (entry.number, entry.attempt, tasks.alone);
+            let task = Task {
+                number,
+                attempt,
                 payload,
-                alone: tasks.alone,
-            });
+                alone,
+            };
+            batch.take(now, task);
         }
         let broken = matches!(batch.stage, Stage::Broken(_));
         self.pace.begin(now);

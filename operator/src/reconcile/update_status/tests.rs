@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harmony_api::status::HarmonyBatchStatus;
-use harmony_protocol::ventilator::{Progress, Resent};
+use harmony_protocol::ventilator::{Progress, Resent, WorkersLost};
 use harmony_protocol::wire::{Counts, Health};
 
 use super::super::conditions::find;
@@ -56,7 +56,10 @@ fn progress() -> Progress {
         left: 4,
         waiting: 0,
         workers: 1,
+        credit: 0,
         dispatched: 6,
+        payload_bytes: 0,
+        workers_lost: WorkersLost::default(),
         resent: Resent::default(),
         epoch: 1,
         collector_ready: true,
