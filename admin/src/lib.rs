@@ -29,7 +29,7 @@ pub use control::{CONTROL, Control, connect, control};
 pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
 pub use links::observe_links;
 pub use listener::{CONNECTIONS, IDLE_AFTER};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, exposition};
 pub use server::{Admin, AdminError, start};
 
 /// What a process tells of itself, all at one moment. Its JSON is `/debug/state`.

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use harmony_protocol::Durations;
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Registry, TextEncoder};
+
+use crate::Snapshot;
 
 /// Microseconds in a second.
 const MICROS: f64 = 1e6;
@@ -59,9 +64,29 @@ impl Metrics {
         family.mut_metric().push(metric);
     }
 
-    pub(crate) fn into_families(self) -> Vec<MetricFamily> {
+    fn into_families(self) -> Vec<MetricFamily> {
         self.0.into_values().collect()
     }
+}
+
+/// What `/metrics` answers: the snapshot, what is counted as it happens, and the process.
+///
+/// # Errors
+/// Says which metric cannot be written.
+pub fn exposition(snapshot: &impl Snapshot, registry: &Registry) -> Result<String, prometheus::Error> {
+    let mut metrics = Metrics::default();
+    metrics.gauge(
+        "harmony_build_info",
+        "1, labelled by the version of Harmony.",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    snapshot.observe(&mut metrics);
+    let mut families = metrics.into_families();
+    families.extend(registry.gather());
+    // Under Prometheus' own names, so that the dashboards people have fit.
+    families.extend(ProcessCollector::for_self().collect());
+    TextEncoder::new().encode_to_string(&families)
 }
 
 fn label(name: &str, value: &str) -> LabelPair {

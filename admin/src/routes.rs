@@ -5,11 +5,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use prometheus::core::Collector as _;
-use prometheus::process_collector::ProcessCollector;
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::Registry;
 
-use crate::{Inspector, Metrics, NoAnswer, Snapshot};
+use crate::metrics::exposition;
+use crate::{Inspector, NoAnswer, Snapshot};
 
 struct Subject<S> {
     inspector: Inspector<S>,
@@ -45,22 +44,9 @@ pub(crate) fn loopback<S: Snapshot>(inspector: Inspector<S>, more: Router) -> Ro
 }
 
 async fn metrics<S: Snapshot>(State(subject): State<Subject<S>>) -> Result<Response, NoAnswer> {
-    let mut metrics = Metrics::default();
-    metrics.gauge(
-        "harmony_build_info",
-        "1, labelled by the version of Harmony.",
-        &[("version", env!("CARGO_PKG_VERSION"))],
-        1,
-    );
-    subject.inspector.ask().await?.observe(&mut metrics);
-    let mut families = metrics.into_families();
-    families.extend(subject.registry.gather());
-    // Under Prometheus' own names, so that the dashboards people have fit.
-    families.extend(ProcessCollector::for_self().collect());
-    let encoder = TextEncoder::new();
-    let mut text = Vec::new();
-    Ok(match encoder.encode(&families, &mut text) {
-        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+    let text = exposition(&subject.inspector.ask().await?, &subject.registry);
+    Ok(match text {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     })
 }

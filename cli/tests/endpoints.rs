@@ -6,6 +6,8 @@
 mod kit;
 
 use std::fs::File;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::Event;
@@ -31,6 +33,11 @@ fn numbers(lines: &str) -> Vec<u64> {
     lines.lines().map(number).collect()
 }
 
+fn output(line: &str) -> String {
+    let line: Value = serde_json::from_str(line).unwrap();
+    line["output"].as_str().unwrap().to_owned()
+}
+
 /// Every line is a comment or a series of Harmony or of its process, with a number.
 fn assert_parses(metrics: &str) {
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
@@ -39,6 +46,43 @@ fn assert_parses(metrics: &str) {
         assert!(ours, "{line}");
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
+}
+
+fn assert_documented(metrics: &str) {
+    let documented = include_str!("../../docs/metrics.md");
+    let families = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for family in families {
+        assert!(documented.contains(family), "docs/metrics.md does not know {family}");
+    }
+}
+
+/// What Prometheus' own linter says of it: nothing. Skipped, with the reason said, where it is missing and may be.
+fn assert_clean(metrics: &str) {
+    let linter = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut linter = match linter {
+        Ok(linter) => linter,
+        Err(missing) => {
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "promtool, of Debian's package prometheus: {missing}"
+            );
+            return println!("not linted, since there is no promtool: {missing}");
+        }
+    };
+    linter.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let said = linter.wait_with_output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr),
+    );
+    assert!(said.status.success() && out.is_empty() && err.is_empty(), "{out}{err}");
 }
 
 /// Starts the batch and waits until all is recorded that need not wait.
@@ -120,13 +164,32 @@ fn metrics_agree_with_the_results() {
     assert_eq!(collector.metric("harmony_collector_tasks{state=\"failed\"}"), 1);
     assert_eq!(collector.metric("harmony_task_results_duplicate_total"), 0);
     assert!(collector.metric("harmony_collector_flush_duration_seconds_count") > 0);
+    assert_eq!(collector.metric("harmony_task_duration_seconds_count"), TASKS);
+    assert_eq!(
+        collector.metric("harmony_task_duration_seconds_bucket{le=\"+Inf\"}"),
+        TASKS
+    );
+    assert_eq!(collector.metric("harmony_tasks_failed_total{reason=\"ExitCode\"}"), 1);
+    assert_eq!(collector.metric("harmony_tasks_failed_total{reason=\"WorkerLost\"}"), 0);
+    assert_eq!(collector.metric("harmony_collector_unflushed_results"), 0);
+    let (_, results) = collector.private(&path("results.ndjson"));
+    let outputs: u64 = results.lines().map(|line| output(line).len() as u64).sum();
+    let bytes = collector.metric("harmony_task_payload_bytes_total{direction=\"to_collector\"}");
+    assert_eq!(bytes, outputs, "the failed one wrote nothing");
+    assert_eq!(worker.metric("harmony_task_wait_seconds_count"), TASKS);
     assert_eq!(
         worker.metric("harmony_worker_attempts_total{result=\"succeeded\"}"),
         TASKS - 1
     );
     assert_eq!(worker.metric("harmony_worker_attempts_total{result=\"failed\"}"), 1);
     for pod in [&collector, &worker] {
-        assert_parses(&pod.public("/metrics").1);
+        let metrics = pod.public("/metrics").1;
+        assert_parses(&metrics);
+        assert_clean(&metrics);
+        assert_documented(&metrics);
+        assert!(pod.metric("harmony_link_messages_total{direction=\"sent\"}") > 0);
+        assert!(pod.metric("harmony_link_bytes_total{direction=\"received\"}") > 0);
+        assert_eq!(pod.metric("harmony_links_closed_total{reason=\"violation\"}"), 0);
         assert_eq!(pod.public("/healthz"), (200, "ok\n".to_owned()));
         assert_eq!(pod.public("/readyz"), (200, "ok\n".to_owned()));
         let (_, state) = pod.private("/debug/state");

@@ -222,3 +222,6 @@ fn observe_times(metrics: &mut Metrics, labels: Labels<'_>, said: &Said) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,8 @@ use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output}
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
 use harmony_protocol::limits::{COMMIT_WITHIN, DISK_FULL_PAUSE, UNLOAD_AFTER};
 use harmony_protocol::wire::{
-    Bind, End, Hello, Message, OutcomeCode, Policy, RefusedCode, ResultEntry, Results, Role, Start, decode, encode,
+    Bind, End, Hello, Loss, Lost, Message, OutcomeCode, Policy, RefusedCode, ResultEntry, Results, Role, Start, decode,
+    encode,
 };
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
@@ -326,4 +327,76 @@ fn totals_are_told_when_they_are_durable() {
         _ => None,
     });
     assert_eq!(report, Some((1, 1)), "{said:?}");
+}
+
+/// An attempt that took so long, with an output of one byte.
+fn outcome(number: u64, outcome: OutcomeCode, duration_micros: u64) -> ResultEntry {
+    ResultEntry {
+        number,
+        attempt: 1,
+        outcome,
+        code: 0,
+        start_micros: 0,
+        duration_micros,
+        output: 1,
+        log: 0,
+    }
+}
+
+#[test]
+fn durations_and_reasons_are_of_what_is_recorded() {
+    let mut stage = Stage::new();
+    let client = stage.client(1, UID, 10);
+    let worker = stage.link(2, Role::Worker);
+    stage.tell(worker, 1, &Message::Bind(Bind { uid: UID }));
+    stage.settle();
+    let entries = vec![
+        outcome(0, OutcomeCode::Succeeded, 900),
+        outcome(1, OutcomeCode::DeadlineExceeded, 2_000_000),
+        outcome(0, OutcomeCode::Succeeded, 800),
+    ];
+    let results = Results {
+        sequence: 1,
+        entries,
+        bytes: "abc".into(),
+    };
+    stage.tell(worker, 1, &Message::Results(results));
+    let of_batch = |stage: &Stage| stage.machine.snapshot().batches[0].unflushed;
+    assert_eq!(of_batch(&stage), 2, "nothing is durable yet");
+    stage.settle();
+    assert_eq!(of_batch(&stage), 0);
+    let unsendable = Loss::Unsendable {
+        number: 2,
+        attempt: 1,
+        reason: "too large".into(),
+    };
+    let lost = Lost {
+        epoch: 1,
+        loss: unsendable,
+    };
+    stage.tell(client, 1, &Message::Lost(lost));
+    stage.settle();
+    let expect = |stage: &Stage| {
+        let tally = stage.machine.snapshot().tally;
+        let durations = (tally.durations.count(), tally.durations.total_micros());
+        assert_eq!(
+            durations,
+            (2, 2_000_900),
+            "a duplicate, and what never ran, took no time"
+        );
+        assert_eq!(tally.bytes, 3, "a duplicate takes its room on the link, too");
+        for (reason, count) in &tally.failed {
+            let expected = u64::from(["DeadlineExceeded", "PayloadTooLarge"].contains(reason));
+            assert_eq!(*count, expected, "{reason}");
+        }
+        assert_eq!(tally.failed.len(), OutcomeCode::FAILURES.len());
+    };
+    expect(&stage);
+    for link in [client, worker] {
+        stage.machine.handle_link_closed(stage.now, link);
+    }
+    stage.now += UNLOAD_AFTER;
+    stage.machine.handle_timeout(stage.now);
+    assert!(stage.machine.snapshot().batches.is_empty());
+    expect(&stage);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use harmony_protocol::ids::InstanceId;
 use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, END_AGAIN, GONE_AFTER};
-use harmony_protocol::ventilator::{SuccessPolicy, SuccessRule, WorkerStage};
+use harmony_protocol::ventilator::{SuccessPolicy, SuccessRule, WorkerStage, WorkersLost};
 use harmony_protocol::wire::{Counts, Deaths, Failure, Health, Held, Holding, Message, RefusedCode, Report};
 use uuid::Uuid;
 
@@ -506,4 +506,71 @@ fn a_worker_that_cannot_run_the_executor_does_not_end_a_batch_whose_workers_are_
     let said = stage.step();
     stage.worker_answers(&credit(&said));
     assert_eq!(tasks(&stage.step()), 1);
+}
+
+/// The worker as its host sees it: whether it is suspect, and what became of those that were.
+fn told(stage: &Stage) -> (bool, WorkersLost) {
+    let worker = stage.machine.workers().next().expect("the host has named one");
+    (worker.suspect, stage.machine.progress().workers_lost)
+}
+
+#[test]
+fn what_became_of_a_lost_worker_is_counted_once() {
+    type Fate = (&'static str, fn(&mut Stage), fn(&WorkersLost) -> u64);
+    let fates: [Fate; 5] = [
+        (
+            "exited",
+            |stage| stage.machine.handle_worker_exit(stage.now, "worker", true),
+            |lost| lost.exited,
+        ),
+        (
+            "disrupted",
+            |stage| stage.machine.handle_worker_exit(stage.now, "worker", false),
+            |lost| lost.disrupted,
+        ),
+        ("replaced", |stage| back_as(stage, 1), |lost| lost.replaced),
+        ("reconnected", |stage| back_as(stage, 0), |lost| lost.reconnected),
+        (
+            "gone",
+            |stage| drop(stage.wait_on(GONE_AFTER, &[stage.collector.0])),
+            |lost| lost.gone,
+        ),
+    ];
+    for (fate, happens, count) in fates {
+        let mut stage = Stage::with_a_task_in_flight();
+        assert_eq!(told(&stage), (false, WorkersLost::default()));
+        stage.machine.handle_link_closed(stage.now, stage.worker.0);
+        assert_eq!(told(&stage), (true, WorkersLost::default()), "{fate} is not known yet");
+        happens(&mut stage);
+        let (suspect, lost) = told(&stage);
+        let WorkersLost {
+            exited,
+            disrupted,
+            replaced,
+            gone,
+            reconnected,
+        } = lost;
+        assert_eq!((suspect, count(&lost)), (false, 1), "{fate}: {lost:?}");
+        assert_eq!(
+            exited + disrupted + replaced + gone + reconnected,
+            1,
+            "{fate}: {lost:?}"
+        );
+    }
+}
+
+/// A worker's process greets on a new link: the same one, or one that came after it.
+fn back_as(stage: &mut Stage, later: u128) {
+    stage.incarnation += later;
+    stage.now += Duration::from_millis(500);
+    stage.machine.handle_timeout(stage.now);
+    stage.greet();
+}
+
+#[test]
+fn credit_is_what_workers_still_take() {
+    let mut stage = Stage::with_a_task_in_flight();
+    assert_eq!(stage.machine.progress().credit, 9, "one of ten is used");
+    stage.machine.handle_link_closed(stage.now, stage.worker.0);
+    assert_eq!(stage.machine.progress().credit, 0, "nobody is there");
 }

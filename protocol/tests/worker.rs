@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, ProcessId};
 use harmony_protocol::wire::{
-    Cancel, Executor, Hello, Message, Refused, RefusedCode, Role, Start, TaskEntry, Tasks, Want, Work, decode, encode,
+    Cancel, Executor, Hello, Message, OutcomeCode, Refused, RefusedCode, Role, Start, TaskEntry, Tasks, Want, Work,
+    decode, encode,
 };
-use harmony_protocol::worker::{Config, Only, Output, Worker};
+use harmony_protocol::worker::{Config, Finished, Only, Output, Worker};
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
 
@@ -191,4 +192,39 @@ fn a_worker_that_leaves_waits_for_no_collector_of_a_batch_that_is_over() {
     worker.handle_timeout(now);
     let left = outputs(&mut worker, now);
     assert!(exits(&left), "{left:?}");
+}
+
+#[test]
+fn waiting_ends_when_a_slot_takes_the_task() {
+    let (mut now, uid, link) = (Instant::now(), BatchUid(Uuid::from_u128(1)), LinkId::accepted(1));
+    let mut worker = greeted(now, link, Only::default());
+    worker.handle_message(now, link, &encode(1, &Message::Start(Box::new(start(uid, 5)))));
+    worker.handle_prepared(now, uid, Ok(1));
+    worker.handle_message(now, link, &encode(1, &want()));
+    outputs(&mut worker, now);
+    worker.handle_message(now, link, &encode(1, &Message::Tasks(tasks(&[0, 1]))));
+    outputs(&mut worker, now);
+    let waits = |worker: &Worker| {
+        let waits = worker.snapshot().waits;
+        (waits.count(), waits.total_micros())
+    };
+    assert_eq!(
+        waits(&worker),
+        (1, 0),
+        "the first one runs at once, the second one has no slot"
+    );
+    now += Duration::from_millis(300);
+    let finished = Finished {
+        number: 0,
+        attempt: 1,
+        outcome: OutcomeCode::Succeeded,
+        code: 0,
+        start_micros: 0,
+        duration_micros: 300_000,
+        output: Bytes::new(),
+        log: Bytes::new(),
+    };
+    worker.handle_finished(now, uid, vec![finished]);
+    outputs(&mut worker, now);
+    assert_eq!(waits(&worker), (2, 300_000));
 }

@@ -20,7 +20,7 @@ mod ranges;
 mod stage;
 mod template;
 mod trouble;
-mod update_status;
+pub(crate) mod update_status;
 pub mod validate;
 
 use std::sync::Arc;

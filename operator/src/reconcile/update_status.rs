@@ -331,4 +331,4 @@ pub(crate) async fn patch(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -44,7 +44,7 @@ fn waiting_collector() -> CollectorPod {
     })
 }
 
-fn progress() -> Progress {
+pub(crate) fn progress() -> Progress {
     Progress {
         completions: 10,
         counts: Counts {
