@@ -12,10 +12,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cluster::submit::{self, SubmitArgs};
 use crate::collector::CollectorArgs;
+use crate::explain::ExplainArgs;
 use crate::install::InstallArgs;
 use crate::results::ResultsArgs;
 use crate::status::StatusArgs;
-use crate::{collector, install, results, run, status};
+use crate::{collector, explain, install, results, run, status};
 
 /// The name under which kubectl finds the program as `kubectl harmony`.
 const PLUGIN: &str = "kubectl-harmony";
@@ -40,6 +41,9 @@ enum Command {
     /// Show how far a batch is, or all batches of a namespace
     #[command(after_long_help = STATUS_HELP)]
     Status(StatusArgs),
+    /// Say why a batch, or one of its tasks, is not done
+    #[command(after_long_help = EXPLAIN_HELP)]
+    Explain(ExplainArgs),
     /// Print the results of a batch: a line of JSON per task that succeeded, in number order
     #[command(after_long_help = RESULTS_HELP)]
     Results(ResultsArgs),
@@ -121,6 +125,19 @@ Examples:
   harmony status render -o json
   harmony status ./render.harmony";
 
+const EXPLAIN_HELP: &str = "\
+The first line is the answer; below it are what it rests on, what happens next, and who could not be asked.
+A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine.
+
+On a cluster the batch's status, pods and events are read, and its operator and its collector are asked through the API
+server, which takes the right to forward ports of their pods. Whoever lacks a right is told which one, and gets the rest.
+
+Examples:
+  harmony explain render -n team-a
+  harmony explain render 7 -n team-a
+  harmony explain ./render.harmony
+  harmony explain ./render.harmony 7 -o json | jq -r .answer";
+
 const RESULTS_HELP: &str = "\
 A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine. While the batch runs, what
 is recorded so far is printed.
@@ -183,6 +200,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::main(&args).into(),
         Command::Submit(args) => submit::main(&args).into(),
         Command::Status(args) => status::main(&args).into(),
+        Command::Explain(args) => explain::main(&args).into(),
         Command::Results(args) => results::main(Export::Results, &args).into(),
         Command::Failed(args) => results::main(Export::Failed, &args).into(),
         Command::Joblog(args) => results::main(Export::Joblog, &args).into(),
@@ -230,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_command_on_batches_takes_the_flags_of_kubectl_and_shows_an_example() {
-        for word in ["submit", "status", "results", "failed", "joblog"] {
+        for word in ["submit", "status", "explain", "results", "failed", "joblog"] {
             let text = help("harmony", &[word]);
             for flag in ["-n, --namespace", "--context", "--kubeconfig", "Examples:"] {
                 assert!(text.contains(flag), "{word}: {text}");

@@ -6,6 +6,7 @@ mod cluster;
 mod collector;
 mod display;
 mod exit;
+mod explain;
 mod install;
 mod local;
 mod results;

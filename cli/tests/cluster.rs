@@ -30,7 +30,8 @@ fn batch(conditions: &Value) -> Value {
 }
 
 fn collector() -> Value {
-    json!({"metadata": {"name": "hb-render-collector", "namespace": "team-a"}, "status": {"phase": "Running"}})
+    json!({"metadata": {"name": "hb-render-collector", "namespace": "team-a", "labels": {"harmony.dev/role": "collector"}},
+           "status": {"phase": "Running"}})
 }
 
 fn with(forwards: Vec<Forward>) -> FakeApi {
@@ -38,6 +39,7 @@ fn with(forwards: Vec<Forward>) -> FakeApi {
         batch: Some(batch(&json!([]))),
         pods: vec![collector()],
         forwards,
+        ..World::default()
     })
 }
 

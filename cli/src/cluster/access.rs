@@ -138,6 +138,16 @@ pub(crate) fn explain(error: &kube::Error, action: &str) -> Failure {
     }
 }
 
+/// Who could not be asked, and the right that is missing, if that is why.
+pub(crate) fn missing_right(who: &str, verb: &str, resource: &str, namespace: &str, error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if [401, 403].contains(&status.code) => format!(
+            "{who}: you may not {verb} {resource} in namespace {namespace}; ask for the right {verb} on {resource} there"
+        ),
+        _ => format!("{who}: {}", causes(error)),
+    }
+}
+
 /// An error with all that caused it.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -4,9 +4,9 @@ mod access;
 mod lines;
 pub(crate) mod results;
 pub(crate) mod submit;
-mod tunnel;
+pub(crate) mod tunnel;
 mod verdict;
 mod watch;
 
-pub(crate) use access::{Cluster, KubeArgs, block_on, explain};
+pub(crate) use access::{Cluster, KubeArgs, block_on, explain, missing_right};
 pub(crate) use watch::{Sight, watch};

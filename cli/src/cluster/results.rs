@@ -70,7 +70,7 @@ async fn attempt(
     let pod = collector(cluster, &batch).await?;
     let uid = batch.uid().unwrap_or_default();
     let path = format!("/batches/{uid}/{}?from={}", file.file_name(), lines.from());
-    let mut response = match tunnel::ask(&cluster.pods(), &pod, &path).await {
+    let mut response = match tunnel::ask(&cluster.pods(), &cluster.namespace, &pod, &path).await {
         Ok(response) => response,
         Err(Refused::Broken(reason)) => return Ok(Ended::Broken(reason)),
         Err(Refused::Final(failure)) => return Err(failure.into()),

@@ -30,11 +30,16 @@ pub(crate) enum Refused {
 }
 
 /// Asks for a path. The response is read as it comes.
-pub(crate) async fn ask(pods: &Api<Pod>, pod: &str, path: &str) -> Result<Response<Incoming>, Refused> {
+pub(crate) async fn ask(
+    pods: &Api<Pod>,
+    namespace: &str,
+    pod: &str,
+    path: &str,
+) -> Result<Response<Incoming>, Refused> {
     let mut forwarder = pods
         .portforward(pod, &[LOOPBACK_PORT])
         .await
-        .map_err(|error| cannot_forward(pod, &error))?;
+        .map_err(|error| cannot_forward(namespace, pod, &error))?;
     let stream = forwarder
         .take_stream(LOOPBACK_PORT)
         .ok_or_else(|| Refused::Broken("the API server forwards nothing".to_owned()))?;
@@ -73,7 +78,7 @@ async fn reason(failed: Option<impl Future<Output = Option<String>>>, error: &hy
     said.map_or_else(|| causes(error), |said| said.trim().to_owned())
 }
 
-fn cannot_forward(pod: &str, error: &kube::Error) -> Refused {
+fn cannot_forward(namespace: &str, pod: &str, error: &kube::Error) -> Refused {
     use kube::client::UpgradeConnectionError::ProtocolSwitch;
     let (code, said) = match error {
         kube::Error::Api(status) => (status.code, status.message.as_str()),
@@ -82,8 +87,8 @@ fn cannot_forward(pod: &str, error: &kube::Error) -> Refused {
     };
     if [401, 403].contains(&code) {
         return Refused::Final(Failure::infrastructure(format!(
-            "cannot read results from pod {pod}: you may not forward its ports; ask for the rights get and create on \
-             pods/portforward (the API server says {code} {said})"
+            "cannot ask pod {pod}: you may not forward its ports; ask for the rights get and create on pods/portforward in \
+             namespace {namespace} (the API server says {code} {said})"
         )));
     }
     Refused::Broken(format!("the API server does not forward to pod {pod}: {code} {said}"))

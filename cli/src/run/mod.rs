@@ -1,5 +1,6 @@
 //! `harmony run`: a batch on this machine. The parts are processes of their own; this process is the ventilator.
 
+mod control;
 pub(crate) mod folder;
 mod orphans;
 mod parts;

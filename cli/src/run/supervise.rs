@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::Plan;
+use super::control;
 use super::orphans;
 use super::parts::{Part, Parts};
 use super::process::Notice;
@@ -81,6 +82,7 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
     let dirs = (plan.folder.logs(), plan.base_dir.clone());
     let parts = Parts::new(&plan.batch, Sockets::create()?, dirs, args.grace, notices)?;
     let (commands, receiver) = unbounded_channel();
+    let _control = control::serve(&plan.folder.dir, commands.clone());
     let (events, mut happenings) = unbounded_channel();
     let config = config(plan, &parts);
     let (progress, shown) = watch::channel(Ventilator::new(config.clone()).progress());

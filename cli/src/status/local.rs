@@ -51,7 +51,7 @@ fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
     let runner = batch.runner()?;
     let looked = batch.look()?;
     let mut status = match &looked {
-        Some((reader, state)) => status(reader, state).map_err(Failure::infrastructure)?,
+        Some((reader, state)) => summary(reader, state).map_err(Failure::infrastructure)?,
         None => HarmonyBatchStatus::default(),
     };
     let ended = looked.as_ref().and_then(|(_, state)| state.ended());
@@ -80,6 +80,20 @@ fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
     })
 }
 
+/// How a batch ended, in a sentence.
+pub(crate) fn end_in_words(done: &Done, completions: Option<u64>) -> String {
+    let counts = done.counts;
+    let settled = counts.succeeded + counts.failed;
+    let told = format!("{} succeeded, {} failed", counts.succeeded, counts.failed);
+    match &done.ending {
+        Ending::Cancelled(reason) => {
+            let left = completions.map_or(0, |all| all.saturating_sub(settled));
+            format!("it was ended early ({reason}): {told}, {left} not settled")
+        }
+        Ending::Complete => told,
+    }
+}
+
 fn ending(done: &Done) -> String {
     match &done.ending {
         Ending::Cancelled(reason) => format!("Ended early ({reason})"),
@@ -88,7 +102,8 @@ fn ending(done: &Done) -> String {
     }
 }
 
-fn status(reader: &LogReader, state: &BatchState) -> Result<HarmonyBatchStatus, LogError> {
+/// Counts and failures, as the log tells them.
+pub(crate) fn summary(reader: &LogReader, state: &BatchState) -> Result<HarmonyBatchStatus, LogError> {
     let counts = state.counts();
     let total = state.completions().unwrap_or(counts.succeeded + counts.failed);
     let settled = counts.succeeded + counts.failed;

@@ -1,8 +1,8 @@
 //! `harmony status`: a batch on one screen, or all batches of a namespace in a table.
 
-mod age;
+pub(crate) mod age;
 mod cluster;
-mod local;
+pub(crate) mod local;
 mod render;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};

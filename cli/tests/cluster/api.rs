@@ -28,8 +28,14 @@ pub struct World {
     pub batch: Option<Value>,
     /// The collector pods.
     pub pods: Vec<Value>,
-    /// What the connections to the pod answer, one after the other.
+    /// What the connections to the pods answer, one after the other.
     pub forwards: Vec<Forward>,
+    /// The operator's pods.
+    pub operators: Vec<Value>,
+    /// Events.
+    pub events: Vec<Value>,
+    /// The user may read batches alone.
+    pub batches_only: bool,
 }
 
 /// A running server.
@@ -100,7 +106,22 @@ fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>, world: &Mutex<World
         };
     }
     let world = world.lock().unwrap().clone();
-    let (code, body) = if line.contains("/namespaces/team-a/pods") {
+    let list = |kind: &str, items: &[Value]| {
+        let items = items.to_vec();
+        (
+            200,
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {}, "items": items}),
+        )
+    };
+    let (code, body) = if world.batches_only && !line.contains("/harmonybatches/") {
+        let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "Forbidden",
+                            "message": "forbidden: User \"u\" cannot", "code": 403});
+        (403, status)
+    } else if line.contains("/namespaces/harmony-system/pods") {
+        list("PodList", &world.operators)
+    } else if line.contains("/namespaces/team-a/events") {
+        list("EventList", &world.events)
+    } else if line.contains("/namespaces/team-a/pods") {
         (
             200,
             json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": world.pods}),

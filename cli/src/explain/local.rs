@@ -1,0 +1,105 @@
+//! What is known of a batch in a folder: its run is asked by the control socket, its log is read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use harmony_collector::recorded;
+use harmony_protocol::ventilator::{Explanation, NumberExplanation};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::account::{Account, NumberAccount};
+use crate::cluster::block_on;
+use crate::exit::Failure;
+use crate::local::LocalBatch;
+use crate::status;
+
+/// How long a run may take to answer: its loop takes milliseconds, and gives up by itself before.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// Bytes of an answer: explanations are bounded far below.
+pub(super) const MAX_ANSWER: usize = 4 << 20;
+
+/// What is known of the batch, and of one of its numbers.
+pub(crate) fn account(dir: &Path, number: Option<u64>) -> Result<Account, Failure> {
+    let batch = LocalBatch::find(dir)?;
+    let runner = batch.runner()?;
+    let mut account = Account {
+        name: batch.record.name.clone(),
+        place: format!("in {}", dir.display()),
+        named: dir.display().to_string(),
+        ..Account::default()
+    };
+    let mut asked = number.map(|number| NumberAccount {
+        number,
+        ..NumberAccount::default()
+    });
+    if let Some(pid) = runner {
+        let answers = block_on(async {
+            let batch = ask::<Explanation>(dir, "/explain").await;
+            let number = match number {
+                Some(number) => Some(ask::<NumberExplanation>(dir, &format!("/explain/{number}")).await),
+                None => None,
+            };
+            Ok((batch, number))
+        });
+        let (told, of_number) = answers?;
+        match told {
+            Ok(told) => account.ventilator = Some(told),
+            Err(why) => account.unknown.push(format!("the run, process {pid}: {why}")),
+        }
+        if let (Some(asked), Some(Ok(told))) = (&mut asked, of_number) {
+            asked.ventilator = Some(told);
+        }
+    }
+    if let Some((reader, state)) = batch.look()? {
+        account.status = status::local::summary(&reader, &state).map_err(Failure::infrastructure)?;
+        account.ended = state
+            .ended()
+            .map(|done| status::local::end_in_words(done, state.completions()));
+        if let Some(asked) = &mut asked {
+            asked.recorded = Some(recorded(&reader, &state, asked.number).map_err(Failure::infrastructure)?);
+        }
+    }
+    if runner.is_none() && account.ended.is_none() {
+        account.idle = Some("no run is going on; the same harmony run resumes it".to_owned());
+    } else if account.ventilator.is_none() && account.ended.is_none() {
+        account.idle = Some("its run does not answer: it begins, ends or is frozen".to_owned());
+    }
+    account.number = asked;
+    Ok(account)
+}
+
+/// Asks the run of a folder.
+async fn ask<T: DeserializeOwned>(dir: &Path, path: &str) -> Result<T, String> {
+    let answer = timeout(ANSWER_WITHIN, get(dir, path)).await;
+    let bytes = answer.map_err(|_| format!("it has not answered for {} s", ANSWER_WITHIN.as_secs()))??;
+    serde_json::from_slice(&bytes).map_err(|error| format!("its answer is not understood: {error}"))
+}
+
+async fn get(dir: &Path, path: &str) -> Result<Bytes, String> {
+    let stream = harmony_admin::connect(dir)
+        .await
+        .map_err(|error| format!("its control socket does not answer: {error}"))?;
+    let broken = |error: hyper::Error| format!("it broke off: {error}");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    if status == StatusCode::OK {
+        Ok(body)
+    } else {
+        Err(String::from_utf8_lossy(&body).trim().to_owned())
+    }
+}
