@@ -63,6 +63,9 @@ pub struct OperatorArgs {
     /// How the image's program comes into worker pods.
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub agent_delivery: Delivery,
+    /// Let the pods of batches say by annotations (`prometheus.io/scrape`) where their metrics are.
+    #[arg(long)]
+    pub scrape_annotations: bool,
     /// The folder for tasks that can be read only once, such as those behind a URL. What an earlier process left there is
     /// removed: each operator needs a folder of its own.
     #[arg(long, default_value = "/var/lib/harmony", value_name = "DIR")]

@@ -202,5 +202,6 @@ fn settings(args: &OperatorArgs, links: Links) -> Settings {
         delivery: args.agent_delivery,
         links,
         operator_namespace: args.namespace.clone(),
+        scrape_annotations: args.scrape_annotations,
     }
 }

@@ -330,6 +330,31 @@ fn the_images_secrets_come_behind_those_of_the_template() {
 }
 
 #[test]
+fn pods_say_where_their_metrics_are_if_they_are_to() {
+    let settings = Settings {
+        scrape_annotations: true,
+        ..settings(Links::InsecureTcp)
+    };
+    let own = SMALL.replace(
+        "template: {",
+        "template: {metadata: {annotations: {prometheus.io/port: '80'}}, ",
+    );
+    let batch = batch(&own);
+    let annotation = |pod: &Pod, name: &str| pod.metadata.annotations.as_ref().unwrap().get(name).cloned();
+    let (worker, collector) = (worker_pod(&batch, &settings, 0, 0), build(&batch, &settings).collector);
+    for (pod, port) in [(&worker, "80"), (&collector, "27780")] {
+        assert_eq!(annotation(pod, "prometheus.io/scrape").as_deref(), Some("true"));
+        assert_eq!(
+            annotation(pod, "prometheus.io/port").as_deref(),
+            Some(port),
+            "a user's own stays"
+        );
+    }
+    let unasked = worker_pod(&batch, &support::settings(Links::InsecureTcp), 0, 0);
+    assert_eq!(annotation(&unasked, "prometheus.io/scrape"), None);
+}
+
+#[test]
 fn the_agent_comes_as_an_image_where_the_cluster_can() {
     let settings = Settings {
         delivery: Delivery::ImageVolume,

@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod context;
 mod crds;
+mod dashboards;
 mod e2e;
 mod gates;
 mod image;

@@ -6,6 +6,7 @@ use crate::alerts;
 use crate::cargo_test::{Suite, count_and_run};
 use crate::chart;
 use crate::context::{Context, succeed, works};
+use crate::dashboards;
 use crate::e2e;
 use crate::gates;
 use crate::image;
@@ -99,6 +100,11 @@ pub(crate) const TEST: &[Step] = &[
         name: "alerts",
         purpose: "Prometheus' rules fire when they should, and each alert has a page",
         run: alerts::check,
+    },
+    Step {
+        name: "dashboards",
+        purpose: "Grafana's rules for dashboards, and metrics that are documented",
+        run: dashboards::check,
     },
     Step {
         name: "image",

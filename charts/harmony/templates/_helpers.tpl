@@ -85,3 +85,16 @@ imagePullSecrets:
 {{- fail "serviceAccount.create is false, so serviceAccount.name must say which one there is" -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Whether something for the Prometheus operator is made: true, false, or "auto", which is where its kinds are known. */}}
+{{- define "harmony.where" -}}
+{{- $enabled := first . -}}
+{{- if eq (toString $enabled) "auto" -}}
+{{- $enabled = (last .).Capabilities.APIVersions.Has "monitoring.coreos.com/v1" -}}
+{{- end -}}
+{{- if $enabled }}true{{ end -}}
+{{- end -}}
+
+{{- define "harmony.podMonitor" -}}
+{{- include "harmony.where" (list .Values.monitoring.podMonitor.enabled .) -}}
+{{- end -}}

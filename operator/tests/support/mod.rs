@@ -64,6 +64,7 @@ pub(crate) fn settings(links: Links) -> Settings {
         delivery: Delivery::Copy,
         links,
         operator_namespace: "harmony-system".to_owned(),
+        scrape_annotations: false,
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) use self::modules::modules;
 pub(crate) use self::purity::purity;
 
 /// All files below a folder with this extension, in order. Hidden folders and build output are left out.
-fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -39,12 +39,12 @@ fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 /// The path as it is seen from the checkout.
-fn seen<'a>(root: &Path, path: &'a Path) -> std::path::Display<'a> {
+pub(crate) fn seen<'a>(root: &Path, path: &'a Path) -> std::path::Display<'a> {
     path.strip_prefix(root).unwrap_or(path).display()
 }
 

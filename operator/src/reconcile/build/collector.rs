@@ -37,7 +37,8 @@ const LIMITS: [(&str, &str); 2] = [("cpu", "2"), ("memory", "1Gi")];
 /// The collector's pod. Its fixed name makes it at most one.
 pub(super) fn pod(batch: &Batch, settings: &Settings) -> Pod {
     let mut metadata = labels::metadata(batch, Role::Collector, batch.names.collector());
-    metadata.annotations = Some(owned(LEFT_ALONE));
+    let left_alone = owned(LEFT_ALONE).into_iter();
+    metadata.annotations = Some(left_alone.chain(labels::scraping(settings)).collect());
     metadata.labels.get_or_insert_default().extend(owned([WITHOUT_ISTIO]));
     let mut volumes = vec![data(batch)];
     if settings.links == Links::MutualTls {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use harmony_api::conventions::{
-    BATCH_LABEL, BATCH_UID_LABEL, COLLECTOR_ROLE, GENERATION_LABEL, ORDINAL_LABEL, ROLE_LABEL, WORKER_ROLE,
+    BATCH_LABEL, BATCH_UID_LABEL, COLLECTOR_ROLE, GENERATION_LABEL, METRICS_PORT, ORDINAL_LABEL, ROLE_LABEL,
+    WORKER_ROLE,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
+use super::Settings;
 use super::names::label_value;
 use crate::reconcile::validate::Batch;
 
@@ -60,6 +62,15 @@ pub(super) fn labels(batch: &Batch, role: Role) -> BTreeMap<String, String> {
         (COMPONENT_LABEL, role.as_str()),
     ]));
     labels
+}
+
+/// The annotations by which a Prometheus finds a pod's metrics that looks for such, if they are asked for.
+pub(super) fn scraping(settings: &Settings) -> impl Iterator<Item = (String, String)> {
+    let annotations = owned([
+        ("prometheus.io/scrape", "true"),
+        ("prometheus.io/port", &METRICS_PORT.to_string()),
+    ]);
+    annotations.into_iter().filter(|_| settings.scrape_annotations)
 }
 
 /// The labels that tell one worker pod from the others of its batch.

@@ -36,6 +36,8 @@ pub struct Settings {
     pub links: Links,
     /// The operator's own namespace: links may come from there.
     pub operator_namespace: String,
+    /// Pods say by annotations where their metrics are.
+    pub scrape_annotations: bool,
 }
 
 /// How the agent comes into worker pods.

@@ -1,5 +1,7 @@
 //! A worker's pod: the user's template, with the agent brought in and everything filled that it leaves open.
 
+use std::collections::BTreeMap;
+
 use harmony_api::Executor;
 use harmony_api::conventions::{LINK_PORT, LINK_PORT_NAME, METRICS_PORT, METRICS_PORT_NAME, REVISION_LABEL};
 use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec, Toleration};
@@ -43,20 +45,21 @@ pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: 
     fill(&mut pod);
     pull::fill(&mut pod, settings);
     Pod {
-        metadata: metadata(batch, name, ordinal, generation),
+        metadata: metadata(batch, settings, name, ordinal, generation),
         spec: Some(pod),
         status: None,
     }
 }
 
-fn metadata(batch: &Batch, name: String, ordinal: u32, generation: u64) -> ObjectMeta {
+fn metadata(batch: &Batch, settings: &Settings, name: String, ordinal: u32, generation: u64) -> ObjectMeta {
     let mut metadata = labels::metadata(batch, Role::Worker, name);
     let all = metadata.labels.get_or_insert_default();
     all.extend(batch.template.labels.clone());
     all.extend(labels::selector(batch, Role::Worker));
     all.extend(worker_labels(ordinal, generation));
     all.insert(REVISION_LABEL.to_owned(), batch.revision.clone());
-    let mut annotations = batch.template.annotations.clone();
+    let mut annotations: BTreeMap<_, _> = labels::scraping(settings).collect();
+    annotations.extend(batch.template.annotations.clone());
     // Istio reads its switch as a label first, and as an annotation too.
     if !annotations.contains_key(WITHOUT_ISTIO.0) {
         all.entry(WITHOUT_ISTIO.0.to_owned())
