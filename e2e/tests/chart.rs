@@ -3,25 +3,21 @@
 //! Each test takes away what is installed and brings it back, so they run one after the other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harmony_api::conditions::PROGRESSING;
 use harmony_api::spec::HarmonyBatch;
 use harmony_e2e::{
-    OPERATOR_NAMESPACE, Scenario, all_right, batch, condition, eventually, helm, install, kubectl, kubectl_reading,
-    scenario, uninstall,
+    OPERATOR_NAMESPACE, RELEASE, Scenario, all_right, batch, chart, condition, eventually, helm, kubectl,
+    kubectl_reading, on_release, scenario, without_harmony,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::Api;
 use kube::api::PostParams;
-use tokio::sync::Mutex;
 
-/// The name of the release.
-const RELEASE: &str = "harmony";
 /// The operator's user, to the API server.
 const OPERATOR: &str = "system:serviceaccount:harmony-system:harmony-operator";
 /// Somebody without rights at first.
@@ -34,39 +30,6 @@ const KINDS: &str = "deployments,serviceaccounts,roles,rolebindings,clusterroles
                      poddisruptionbudgets,pods,configmaps";
 /// A few tasks whose results are known.
 const SHORT: &str = "completions: 4\nexecutor: {exec: {command: [sh, -c, 'echo $HARMONY_TASK']}}";
-
-/// There is one Harmony on a cluster.
-static ALONE: Mutex<()> = Mutex::const_new(());
-
-fn chart() -> Result<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/harmony");
-    let folder = folder.canonicalize().with_context(|| format!("{}", folder.display()))?;
-    Ok(folder.to_str().context("the checkout's path is not UTF-8")?.to_owned())
-}
-
-/// Runs Helm on the release, with the chart if it needs one.
-async fn on_release(words: &[&str], arguments: &[&str]) -> Result<String> {
-    let begun = Instant::now();
-    let place = ["--namespace", OPERATOR_NAMESPACE, "--timeout=120s"];
-    let said = helm(&[words, place.as_slice(), arguments].concat()).await?;
-    println!("helm {}: {:.1} s", words.join(" "), begun.elapsed().as_secs_f64());
-    Ok(said)
-}
-
-/// Runs a test on a cluster that knows nothing of Harmony, in its own namespace.
-async fn without_harmony(test: impl AsyncFnOnce(&Scenario) -> Result<()>) -> Result<()> {
-    let _alone = ALONE.lock().await;
-    uninstall().await?;
-    kubectl(&["create", "namespace", OPERATOR_NAMESPACE]).await?;
-    let restricted = "pod-security.kubernetes.io/enforce=restricted";
-    kubectl(&["label", "namespace", OPERATOR_NAMESPACE, restricted]).await?;
-    let outcome = scenario(test).await;
-    // Whatever the test left; the definition goes with the manifests.
-    let gone = on_release(&["uninstall", RELEASE], &["--ignore-not-found", "--wait"]).await;
-    uninstall().await?;
-    install().await?;
-    outcome.and(gone.map(drop))
-}
 
 /// Whether a user may do something, in a namespace or in all of them.
 async fn may(test: &Scenario, user: &str, verb: &str, kind: (&str, &str), namespace: Option<&str>) -> Result<bool> {

@@ -14,6 +14,9 @@ use crate::step::Outcome;
 /// Tells the tests which `harmony` to call: the one that is in the image.
 const PROGRAM: &str = "HARMONY_BIN";
 
+/// Tells them where the module of the Prometheus operator is, for the definitions of its kinds.
+const PROMETHEUS_OPERATOR: &str = "HARMONY_PROMETHEUS_OPERATOR";
+
 /// The tests of the harness, too.
 const TESTS: Suite = Suite::new(SELECTION);
 const SELECTION: &[&str] = &["--package=harmony-e2e", "--lib", "--tests"];
@@ -94,7 +97,14 @@ fn on_given<T>(
         );
         cluster::build_harmony(context, profile)?
     };
-    tests(&cluster::with_clients(context)?.with(PROGRAM, program.as_os_str()))
+    tests(&for_tests(context, &program)?)
+}
+
+/// What tests find by their environment.
+fn for_tests(context: &Context, program: &Path) -> Result<Context> {
+    let monitoring = cluster::prometheus_operator(context)?;
+    let context = cluster::with_clients(context)?.with(PROGRAM, program.as_os_str());
+    Ok(context.with(PROMETHEUS_OPERATOR, monitoring.as_os_str()))
 }
 
 fn on_own<T>(context: &Context, arguments: &Arguments, tests: impl Fn(&Context) -> Result<T>) -> Result<T> {
@@ -104,8 +114,7 @@ fn on_own<T>(context: &Context, arguments: &Arguments, tests: impl Fn(&Context) 
     let loaded = cluster::up(&context, &layout)
         .and_then(|()| cluster::load_next(&context, &layout, profile))
         .and_then(|()| cluster::load_harmony(&context, &layout, profile));
-    let outcome =
-        loaded.and_then(|program| tests(&cluster::with_clients(&context)?.with(PROGRAM, program.as_os_str())));
+    let outcome = loaded.and_then(|program| tests(&for_tests(&context, &program)?));
     if arguments.keep {
         println!("export KUBECONFIG={}", layout.kubeconfig().display());
     } else {

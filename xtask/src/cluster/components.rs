@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::context::{Context, succeed, works};
+use crate::context::{Context, output, succeed, works};
 
 /// A folder of `e2e/tools/` and what is built there.
 struct Module {
@@ -77,6 +77,26 @@ pub(super) fn with_clients(context: &Context) -> Result<Context> {
     let built = programs(context);
     let path = env::join_paths(env::split_paths(&path).chain([built])).context("PATH cannot be extended")?;
     Ok(context.with("PATH", &path))
+}
+
+/// The folder of the Prometheus operator's module, of which nothing is built: the definitions of its kinds are there.
+pub(super) fn prometheus_operator(context: &Context) -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Module {
+        dir: PathBuf,
+    }
+    let mut download = context.command("go");
+    download
+        .args([
+            "mod",
+            "download",
+            "-json",
+            "github.com/prometheus-operator/prometheus-operator",
+        ])
+        .current_dir(context.root.join("e2e/tools/prometheus-operator"));
+    let module: Module = serde_json::from_str(&output(&mut download)?)?;
+    Ok(module.dir)
 }
 
 fn programs(context: &Context) -> PathBuf {

@@ -84,6 +84,11 @@ pub(crate) fn down(layout: &Layout) -> Result<()> {
     teardown::down(layout)
 }
 
+/// The folder of the Prometheus operator's module.
+pub(crate) fn prometheus_operator(context: &Context) -> Result<PathBuf> {
+    components::prometheus_operator(context)
+}
+
 /// Builds kubectl and Helm where PATH has none, and lets the commands of a context find them.
 pub(crate) fn with_clients(context: &Context) -> Result<Context> {
     components::build_clients(context)?;
