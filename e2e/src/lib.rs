@@ -45,7 +45,9 @@ pub use killer::Killer;
 pub use kubectl::{helm, kubectl, kubectl_reading};
 pub use local::{Component, Frozen, Killed, LocalCluster, Node};
 pub use metrics::ApiRequests;
-pub use monitoring::{Prometheus, Query, configuration, install_monitoring, queries, rules, uninstall_monitoring};
+pub use monitoring::{
+    Graph, Prometheus, Query, Series, configuration, draw, install_monitoring, queries, rules, uninstall_monitoring,
+};
 pub use operator::{OPERATOR_NAMESPACE, ensure_installed, install, leader, uninstall, upgrade};
 pub use pod::{delete_by_force, restarts};
 pub use release::{RELEASE, chart, on_release, without_harmony};

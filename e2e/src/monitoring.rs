@@ -5,8 +5,10 @@
 
 mod dashboards;
 mod operator;
+mod picture;
 mod prometheus;
 
 pub use dashboards::{Query, queries};
 pub use operator::{configuration, install_monitoring, rules, uninstall_monitoring};
-pub use prometheus::Prometheus;
+pub use picture::{Graph, draw};
+pub use prometheus::{Prometheus, Series};

@@ -1,7 +1,11 @@
 //! Seen from outside: a Prometheus that finds everything by itself, dashboards of which every panel has data, and alerts that
 //! fire by their faults and clear.
 
+#![allow(clippy::indexing_slicing)] // as many graphs as panels
+
 use std::collections::BTreeSet;
+use std::env;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,14 +13,16 @@ use harmony_api::conditions::{COMPLETE, FAILED};
 use harmony_api::conventions::{COLLECTOR_ROLE, WORKER_ROLE};
 use harmony_api::spec::HarmonyBatch;
 use harmony_e2e::{
-    Killer, LocalCluster, Prometheus, RELEASE, Scenario, batch, chart, condition, eventually, install_monitoring,
-    on_release, queries, uninstall_monitoring, without_harmony,
+    Graph, Killer, LocalCluster, Prometheus, RELEASE, Scenario, batch, chart, condition, draw, eventually,
+    install_monitoring, on_release, queries, uninstall_monitoring, without_harmony,
 };
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
-use kube::{Client, ResourceExt as _};
 
 const WITHIN: Duration = Duration::from_mins(3);
+/// Prometheus looks every second, and answers for every other one.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
 /// Rates are taken over this; Prometheus looks every second.
 const RATE: &str = "15s";
 const BATCH: &str = "faulty";
@@ -27,11 +33,22 @@ slotsPerWorker: 2
 backoffLimitPerIndex: 1
 executor: {exec: {command: [sh, -c, 'sleep 0.05; echo $$; [ $HARMONY_TASK != 1199 ] || sleep 15; [ $((HARMONY_TASK % 8)) != 3 ]']}}";
 /// Alerts that this test waits for as soon as their fault is there.
-const AT_ONCE: [&str; 4] = [
+const AT_ONCE: [&str; 3] = [
     "HarmonyCollectorUnreachable",
     "HarmonyStragglers",
     "HarmonyBatchErrorRatioHigh",
-    "HarmonyWorkersMissing",
+];
+
+/// The variable that names a folder for pictures.
+const PICTURES: &str = "HARMONY_PICTURES";
+/// The panels that are drawn.
+const DRAWN: [(&str, &str); 6] = [
+    ("Harmony / Batch", "Tasks"),
+    ("Harmony / Batch", "Recorded per second"),
+    ("Harmony / Batch", "Quantiles of duration"),
+    ("Harmony / Batch", "Sent again"),
+    ("Harmony / Batch", "Workers by state"),
+    ("Harmony / Links and collector", "Duration of a flush"),
 ];
 
 /// A faulty batch, and who watches it.
@@ -145,19 +162,34 @@ impl Watched<'_> {
         Ok(())
     }
 
-    async fn every_panel_has_data(&self, client: &Client) -> Result<()> {
-        let queries = queries(client, &self.test.namespace, BATCH, RATE).await?;
-        let mut empty = Vec::new();
+    /// Asks what every panel asks, and draws the key ones. What came last may not have been seen yet.
+    async fn every_panel_has_data(&self) -> Result<()> {
+        let folder = env::var_os(PICTURES).map(PathBuf::from);
+        let graphs = eventually("every panel to have data", SEEN_WITHIN, async || self.panels().await).await?;
+        folder.map_or(Ok(()), |folder| draw(&folder.join("batch.png"), &graphs))
+    }
+
+    async fn panels(&self) -> Result<Vec<Graph>> {
+        let queries = queries(&self.test.client, &self.test.namespace, BATCH, RATE).await?;
+        let (mut empty, mut graphs) = (Vec::new(), vec![Graph::default(); DRAWN.len()]);
         for query in &queries {
-            let values = self.prometheus.values(&query.expr).await;
-            let values = values.with_context(|| format!("{}: {}", query.place, query.expr))?;
-            if values.is_empty() {
-                empty.push(format!("{}: {}", query.place, query.expr));
+            let place = format!("{}, {}: {}", query.dashboard, query.panel, query.expr);
+            let series = self
+                .prometheus
+                .series(&query.expr)
+                .await
+                .with_context(|| place.clone())?;
+            if series.is_empty() {
+                empty.push(place);
+            }
+            let panel = (query.dashboard.as_str(), query.panel.as_str());
+            if let Some(at) = DRAWN.iter().position(|drawn| *drawn == panel) {
+                graphs[at].add(query, series);
             }
         }
         println!("{} queries of panels, {} without data", queries.len(), empty.len());
         ensure!(empty.is_empty(), "without data:\n{}", empty.join("\n"));
-        Ok(())
+        Ok(graphs)
     }
 }
 
@@ -179,7 +211,7 @@ async fn watch(test: &Scenario) -> Result<()> {
     test.apply(&batch(BATCH, FIELDS)).await?;
     watched.faults().await?;
     watched.ends().await?;
-    watched.every_panel_has_data(&test.client).await?;
+    watched.every_panel_has_data().await?;
     test.kubectl(&["delete", "harmonybatch", BATCH]).await?;
     watched.clears("HarmonyBatchFailed").await
 }

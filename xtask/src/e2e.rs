@@ -14,6 +14,8 @@ use crate::step::Outcome;
 /// Tells the tests which `harmony` to call: the one that is in the image.
 const PROGRAM: &str = "HARMONY_BIN";
 
+/// Tells them which Prometheus to start.
+const PROMETHEUS: &str = "HARMONY_PROMETHEUS";
 /// Tells them where the module of the Prometheus operator is, for the definitions of its kinds.
 const PROMETHEUS_OPERATOR: &str = "HARMONY_PROMETHEUS_OPERATOR";
 
@@ -102,9 +104,10 @@ fn on_given<T>(
 
 /// What tests find by their environment.
 fn for_tests(context: &Context, program: &Path) -> Result<Context> {
-    let monitoring = cluster::prometheus_operator(context)?;
+    let (prometheus, operator) = cluster::monitoring(context)?;
     let context = cluster::with_clients(context)?.with(PROGRAM, program.as_os_str());
-    Ok(context.with(PROMETHEUS_OPERATOR, monitoring.as_os_str()))
+    let context = context.with(PROMETHEUS, prometheus.as_os_str());
+    Ok(context.with(PROMETHEUS_OPERATOR, operator.as_os_str()))
 }
 
 fn on_own<T>(context: &Context, arguments: &Arguments, tests: impl Fn(&Context) -> Result<T>) -> Result<T> {

@@ -20,7 +20,7 @@ const PACKAGES: &[(&str, &str, &str)] = &[
     ("nft", "--version", "nftables"),
     ("conntrack", "--version", "conntrack"),
     // Alerts.
-    ("promtool", "--version", "prometheus"), // with Prometheus itself, for dashboards
+    ("promtool", "--version", "prometheus"),
     // Images.
     ("buildah", "--version", "buildah"),
     ("busybox", "--help", "busybox-static"),

@@ -14,10 +14,18 @@ const LABEL: &str = "grafana_dashboard=1";
 /// One query of a panel, with all variables filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// DASHBOARD: PANEL, LETTER.
-    pub place: String,
+    /// The title of the dashboard.
+    pub dashboard: String,
+    /// The title of the panel, which draws all of its queries together.
+    pub panel: String,
     /// What is asked.
     pub expr: String,
+    /// What a line is called, with labels in two pairs of braces.
+    pub legend: String,
+    /// Grafana's name of the unit.
+    pub unit: String,
+    /// Values are drawn one on top of the other.
+    pub is_stacked: bool,
 }
 
 /// The queries of all dashboards in the cluster, for one batch. `range` is what a rate is taken over.
@@ -49,9 +57,14 @@ fn of_dashboard(dashboard: &Value, filled: impl Fn(&str) -> String) -> Result<Ve
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let defaults = &panel["fieldConfig"]["defaults"];
             queries.push(Query {
-                place: format!("{title}: {}, {}", text(&panel["title"]), text(&target["refId"])),
+                dashboard: title.to_owned(),
+                panel: text(&panel["title"]),
                 expr: filled(&text(&target["expr"])),
+                legend: text(&target["legendFormat"]),
+                unit: text(&defaults["unit"]),
+                is_stacked: defaults["custom"]["stacking"]["mode"] == "normal",
             });
         }
     }
@@ -67,11 +80,18 @@ mod tests {
     #[test]
     fn variables_are_filled_in() {
         let expr = "rate(a{job=~\"$job\", namespace=~\"$namespace\", batch=~\"$batch\"}[$__rate_interval])";
-        let dashboard = json!({"title": "D", "panels": [{"title": "P", "targets": [{"refId": "A", "expr": expr}]}]});
+        let target = json!({"expr": expr, "legendFormat": "{{x}}"});
+        let defaults = json!({"unit": "s", "custom": {"stacking": {"mode": "normal"}}});
+        let panel = json!({"title": "P", "targets": [target], "fieldConfig": {"defaults": defaults}});
+        let dashboard = json!({"title": "D", "panels": [panel]});
         let found = of_dashboard(&dashboard, |expr| fill(expr, "n", "b", "15s")).unwrap();
         let query = Query {
-            place: "D: P, A".to_owned(),
+            dashboard: "D".to_owned(),
+            panel: "P".to_owned(),
             expr: "rate(a{job=~\".+\", namespace=~\"n\", batch=~\"b\"}[15s])".to_owned(),
+            legend: "{{x}}".to_owned(),
+            unit: "s".to_owned(),
+            is_stacked: true,
         };
         assert_eq!(found, [query]);
     }

@@ -98,6 +98,7 @@ struct Endpoint {
 struct Relabeling {
     source_labels: Vec<String>,
     target_label: String,
+    action: String,
 }
 
 /// The configuration that a Prometheus gets by these pod monitors. It finds pods by the API server at this address, and asks
@@ -141,6 +142,11 @@ fn job(monitor: &Value, api_server: &str) -> Result<Value> {
     relabelings.push(json!({"target_label": "job", "replacement": name}));
     relabelings.push(json!({"target_label": "endpoint", "replacement": endpoint.port}));
     for relabeling in &endpoint.relabelings {
+        anyhow::ensure!(
+            relabeling.action == "replace",
+            "{} is not understood",
+            relabeling.action
+        );
         relabelings.push(copy(&relabeling.source_labels, &relabeling.target_label));
     }
     relabelings.extend(by_the_api_server(host));
@@ -200,7 +206,7 @@ mod tests {
                 "selector": {"matchExpressions": [{"key": "app.k8s.io/name", "operator": "In", "values": ["x", "y"]}]},
                 "namespaceSelector": {"matchNames": ["n"]},
                 "podMetricsEndpoints": [{"port": "metrics", "interval": "30s", "honorLabels": true,
-                    "relabelings": [{"sourceLabels": ["from"], "targetLabel": "to"}]}],
+                    "relabelings": [{"sourceLabels": ["from"], "targetLabel": "to", "action": "replace"}]}],
             },
         });
         let configuration = configuration(std::slice::from_ref(&monitor), "http://127.0.0.1:1").unwrap();

@@ -1,6 +1,7 @@
 //! A Prometheus on this machine, and what it answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,8 @@ use super::operator::{configuration, rules};
 use crate::eventually;
 use crate::kubectl::kubectl;
 
+/// The variable that names the program; `cargo xtask e2e` sets it.
+const PROGRAM: &str = "HARMONY_PROMETHEUS";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Between two values of a range.
 const STEP: &str = "2s";
@@ -32,6 +35,15 @@ pub struct Prometheus {
     since: SystemTime,
 }
 
+/// One line of a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// What tells it from the others.
+    pub labels: BTreeMap<String, String>,
+    /// Seconds since the start, and values.
+    pub points: Vec<(f64, f64)>,
+}
+
 impl Prometheus {
     /// Starts one by the monitors and rules of the cluster.
     pub async fn start() -> Result<Self> {
@@ -42,7 +54,9 @@ impl Prometheus {
         let rules = rules(&objects("prometheusrules").await?);
         fs::write(folder.path().join("rules.yaml"), rules.to_string())?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let server = Command::new("prometheus")
+        let program =
+            env::var_os(PROGRAM).with_context(|| format!("{PROGRAM} is not set; `cargo xtask e2e` does it"))?;
+        let server = Command::new(program)
             .args([
                 "--config.file=prometheus.yaml",
                 "--storage.tsdb.path=data",
@@ -53,7 +67,7 @@ impl Prometheus {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .context("prometheus cannot be started; it is in the package prometheus")?;
+            .context("Prometheus cannot be started")?;
         let prometheus = Self {
             url: Url::parse(&format!("http://127.0.0.1:{port}"))?,
             client: reqwest::Client::new(),
@@ -100,20 +114,27 @@ impl Prometheus {
         Ok(value.map(str::parse).transpose()?)
     }
 
-    /// All values of a query since this Prometheus was started that are numbers.
-    pub async fn values(&self, query: &str) -> Result<Vec<f64>> {
-        let seconds = |time: SystemTime| -> Result<String> {
-            Ok(time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64().to_string())
-        };
+    /// What a query gave since this Prometheus was started; values that are no numbers are left out, and series of them.
+    pub async fn series(&self, query: &str) -> Result<Vec<Series>> {
+        let seconds =
+            |time: SystemTime| -> Result<f64> { Ok(time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64()) };
         let (start, end) = (seconds(self.since)?, seconds(SystemTime::now())?);
-        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", STEP)];
+        let (from, to) = (start.to_string(), end.to_string());
+        let parameters = [("query", query), ("start", &from), ("end", &to), ("step", STEP)];
         let data = self.ask("/api/v1/query_range", &parameters).await?;
-        let series = data["result"].as_array().cloned().unwrap_or_default();
-        let points = series
-            .iter()
-            .flat_map(|series| series["values"].as_array().into_iter().flatten());
-        let values = points.filter_map(|point| point[1].as_str()?.parse::<f64>().ok());
-        Ok(values.filter(|value| !value.is_nan()).collect())
+        let found = data["result"].as_array().into_iter().flatten();
+        let series = found.map(|series| {
+            let points = series["values"].as_array().into_iter().flatten();
+            let point = |point: &Value| Some((point[0].as_f64()? - start, point[1].as_str()?.parse().ok()?));
+            Series {
+                labels: serde_json::from_value(series["metric"].clone()).unwrap_or_default(),
+                points: points
+                    .filter_map(point)
+                    .filter(|(_, value): &(_, f64)| !value.is_nan())
+                    .collect(),
+            }
+        });
+        Ok(series.filter(|series| !series.points.is_empty()).collect())
     }
 
     /// The alerts that fire, as NAME or NAME of NAMESPACE/BATCH.

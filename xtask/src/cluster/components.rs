@@ -13,6 +13,8 @@ struct Module {
     folder: &'static str,
     programs: &'static [&'static str],
     flags: &'static str,
+    /// What of a program is built, for those that can do without parts.
+    tags: &'static str,
 }
 
 /// The version is what `e2e/tools/kubernetes/go.mod` requires; the API server tells it to its clients.
@@ -27,6 +29,7 @@ const KUBERNETES: Module = Module {
     ],
     flags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.34.4 \
             -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
+    tags: "",
 };
 
 /// Built only where PATH has none.
@@ -40,12 +43,22 @@ const HELM: Module = Module {
     folder: "helm",
     programs: &["helm.sh/helm/v4/cmd/helm"],
     flags: "-s -w",
+    tags: "",
 };
 
 const COREDNS: Module = Module {
     folder: "coredns",
     programs: &["github.com/coredns/coredns"],
     flags: "-s -w",
+    tags: "",
+};
+
+/// Debian's cannot find pods; of this one nothing else is built that finds targets.
+const PROMETHEUS: Module = Module {
+    folder: "prometheus",
+    programs: &["github.com/prometheus/prometheus/cmd/prometheus"],
+    flags: "-s -w",
+    tags: "remove_all_sd,enable_kubernetes_sd",
 };
 
 /// Whether there is what builds the programs.
@@ -77,6 +90,12 @@ pub(super) fn with_clients(context: &Context) -> Result<Context> {
     let built = programs(context);
     let path = env::join_paths(env::split_paths(&path).chain([built])).context("PATH cannot be extended")?;
     Ok(context.with("PATH", &path))
+}
+
+/// Builds Prometheus, and says where it is.
+pub(super) fn prometheus(context: &Context) -> Result<PathBuf> {
+    build_module(context, "prometheus", &PROMETHEUS)?;
+    Ok(programs(context).join("prometheus"))
 }
 
 /// The folder of the Prometheus operator's module, of which nothing is built: the definitions of its kinds are there.
@@ -117,7 +136,15 @@ fn build_module(context: &Context, name: &str, module: &Module) -> Result<()> {
     fs::create_dir_all(&programs)?;
     let mut build = context.command("go");
     build
-        .args(["build", "-trimpath", "-ldflags", module.flags, "-o"])
+        .args([
+            "build",
+            "-trimpath",
+            "-tags",
+            module.tags,
+            "-ldflags",
+            module.flags,
+            "-o",
+        ])
         .arg(&programs)
         .args(module.programs)
         .current_dir(&source)
@@ -129,7 +156,7 @@ fn build_module(context: &Context, name: &str, module: &Module) -> Result<()> {
 
 /// All that decides what the programs are: compared as it is, since it is small.
 fn inputs(source: &Path, module: &Module) -> Result<String> {
-    let mut inputs = format!("{}\n{}\n", module.flags, module.programs.join("\n"));
+    let mut inputs = format!("{}\n{}\n{}\n", module.tags, module.flags, module.programs.join("\n"));
     for file in ["go.mod", "go.sum"] {
         let path = source.join(file);
         inputs += &fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;

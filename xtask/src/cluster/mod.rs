@@ -84,9 +84,12 @@ pub(crate) fn down(layout: &Layout) -> Result<()> {
     teardown::down(layout)
 }
 
-/// The folder of the Prometheus operator's module.
-pub(crate) fn prometheus_operator(context: &Context) -> Result<PathBuf> {
-    components::prometheus_operator(context)
+/// What watches the cluster in tests: Prometheus, and the folder of the Prometheus operator's module.
+pub(crate) fn monitoring(context: &Context) -> Result<(PathBuf, PathBuf)> {
+    Ok((
+        components::prometheus(context)?,
+        components::prometheus_operator(context)?,
+    ))
 }
 
 /// Builds kubectl and Helm where PATH has none, and lets the commands of a context find them.

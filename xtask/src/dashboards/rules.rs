@@ -39,6 +39,12 @@ pub(super) fn findings(dashboard: &Dashboard) -> Vec<String> {
         let wrong = panel(one).into_iter();
         found.extend(wrong.map(|finding| format!("panel {:?}: {finding}", one.title)));
     }
+    let mut titles = BTreeSet::new();
+    let twice = dashboard
+        .panels
+        .iter()
+        .filter(|panel| panel.kind != ROW && !titles.insert(&panel.title));
+    found.extend(twice.map(|panel| format!("panel {:?}: another one has this title", panel.title)));
     found
 }
 
@@ -261,6 +267,7 @@ mod tests {
                 json!("x"),
                 "panel-datasource-rule",
             ),
+            ("/panels/0", good()["panels"][1].clone(), "another one has this title"),
             (query, json!("sum("), "target-promql-rule"),
             (query, json!("vector(1)"), "target-promql-rule"),
             (query, json!("a{job=\"x\"}"), "target-job-rule"),
