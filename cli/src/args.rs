@@ -16,7 +16,8 @@ use crate::explain::ExplainArgs;
 use crate::install::InstallArgs;
 use crate::results::ResultsArgs;
 use crate::status::StatusArgs;
-use crate::{collector, explain, install, results, run, status};
+use crate::top::TopArgs;
+use crate::{collector, explain, install, results, run, status, top};
 
 /// The name under which kubectl finds the program as `kubectl harmony`.
 const PLUGIN: &str = "kubectl-harmony";
@@ -44,6 +45,9 @@ enum Command {
     /// Say why a batch, or one of its tasks, is not done
     #[command(after_long_help = EXPLAIN_HELP)]
     Explain(ExplainArgs),
+    /// Watch all batches of a namespace, or one batch, on a page that renews itself
+    #[command(after_long_help = TOP_HELP)]
+    Top(TopArgs),
     /// Print the results of a batch: a line of JSON per task that succeeded, in number order
     #[command(after_long_help = RESULTS_HELP)]
     Results(ResultsArgs),
@@ -138,6 +142,16 @@ Examples:
   harmony explain ./render.harmony
   harmony explain ./render.harmony 7 -o json | jq -r .answer";
 
+const TOP_HELP: &str = "\
+Up and down choose a batch, enter shows it alone, esc shows all again, q ends.
+A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine.
+
+Examples:
+  harmony top -n team-a
+  harmony top render -n team-a
+  harmony top ./render.harmony
+  harmony top --once";
+
 const RESULTS_HELP: &str = "\
 A name is a batch on the cluster of the kubeconfig, a folder (with a slash) one on this machine. While the batch runs, what
 is recorded so far is printed.
@@ -201,6 +215,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Submit(args) => submit::main(&args).into(),
         Command::Status(args) => status::main(&args).into(),
         Command::Explain(args) => explain::main(&args).into(),
+        Command::Top(args) => top::main(&args).into(),
         Command::Results(args) => results::main(Export::Results, &args).into(),
         Command::Failed(args) => results::main(Export::Failed, &args).into(),
         Command::Joblog(args) => results::main(Export::Joblog, &args).into(),
@@ -248,7 +263,7 @@ mod tests {
 
     #[test]
     fn every_command_on_batches_takes_the_flags_of_kubectl_and_shows_an_example() {
-        for word in ["submit", "status", "explain", "results", "failed", "joblog"] {
+        for word in ["submit", "status", "explain", "top", "results", "failed", "joblog"] {
             let text = help("harmony", &[word]);
             for flag in ["-n, --namespace", "--context", "--kubeconfig", "Examples:"] {
                 assert!(text.contains(flag), "{word}: {text}");

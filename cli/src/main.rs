@@ -12,6 +12,7 @@ mod local;
 mod results;
 mod run;
 mod status;
+mod top;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,8 @@ use std::io::{self, ErrorKind, Write};
 
 use clap::{Args, ValueEnum};
 
-use self::account::Account;
+pub(crate) use self::account::Account;
+pub(crate) use self::words::{span, worker_state};
 use crate::batch_ref::BatchRef;
 use crate::cluster::{KubeArgs, block_on};
 use crate::exit::{Exit, Failure, tell};

@@ -147,7 +147,7 @@ pub(super) fn worker(worker: &WorkerExplanation) -> String {
 }
 
 /// How a worker is, in some words.
-pub(super) fn worker_state(worker: &WorkerExplanation) -> String {
+pub(crate) fn worker_state(worker: &WorkerExplanation) -> String {
     if let Some(silent) = worker.silent_millis.filter(|silent| *silent > SILENCE) {
         let given_up = DEAD_AFTER.as_secs();
         return format!("silent for {}, after {given_up}s its tasks go elsewhere", span(silent));

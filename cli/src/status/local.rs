@@ -47,7 +47,8 @@ fn object(batch: &LocalBatch, overview: &Overview) -> Value {
     })
 }
 
-fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
+/// What the folder of a batch tells.
+pub(crate) fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
     let runner = batch.runner()?;
     let looked = batch.look()?;
     let mut status = match &looked {

@@ -3,7 +3,7 @@
 pub(crate) mod age;
 mod cluster;
 pub(crate) mod local;
-mod render;
+pub(crate) mod render;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 

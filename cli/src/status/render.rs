@@ -135,7 +135,8 @@ fn conditions(conditions: &[Condition], now: Timestamp) -> String {
     table(None, conditions.iter().map(row))
 }
 
-fn failures(failures: &[Failure]) -> String {
+/// A row per failure.
+pub(crate) fn failures(failures: &[Failure]) -> String {
     let row = |failure: &Failure| {
         let cause = match (failure.exit_code, failure.signal) {
             (Some(code), _) => format!("{} {code}", failure.reason),
@@ -184,7 +185,7 @@ pub(crate) fn list(batches: &[Overview], now: Timestamp) -> String {
 }
 
 /// Columns as wide as their widest cell, and two apart. Without a heading they are set in.
-fn table<const N: usize>(heading: Option<[&str; N]>, rows: impl Iterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(heading: Option<[&str; N]>, rows: impl Iterator<Item = [String; N]>) -> String {
     let indent = if heading.is_some() { "" } else { "  " };
     let heading = heading.map(|cells| cells.map(str::to_owned));
     let rows: Vec<[String; N]> = heading.into_iter().chain(rows).collect();
