@@ -14,8 +14,10 @@
 //! }
 //! ```
 
+mod address;
 mod args;
 mod control;
+mod gathered;
 mod inspection;
 mod links;
 mod listener;
@@ -23,14 +25,16 @@ mod metrics;
 mod routes;
 mod server;
 
+pub use address::Address;
 pub use args::AdminArgs;
 pub use axum::Router;
 pub use control::{CONTROL, Control, connect, control};
+pub use gathered::Gathered;
 pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
 pub use links::observe_links;
 pub use listener::{CONNECTIONS, IDLE_AFTER};
 pub use metrics::{Metrics, exposition};
-pub use server::{Admin, AdminError, start};
+pub use server::{Admin, AdminError, serve, start};
 
 /// What a process tells of itself, all at one moment. Its JSON is `/debug/state`.
 pub trait Snapshot: serde::Serialize + Send + 'static {

@@ -1,7 +1,7 @@
 //! The thread that serves the endpoints.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::thread;
 
 use axum::Router;
@@ -9,8 +9,9 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::listener::{Bounded, IDLE_AFTER};
-use crate::{AdminArgs, Inspector, Snapshot, routes};
+use crate::address::Socket;
+use crate::listener::IDLE_AFTER;
+use crate::{Address, AdminArgs, Inspector, Snapshot, routes};
 
 /// Why the endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum AdminError {
         /// The flag that names it.
         flag: &'static str,
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         source: io::Error,
     },
@@ -37,10 +38,19 @@ pub enum AdminError {
 #[derive(Debug)]
 pub struct Admin {
     /// Where `/metrics`, `/healthz` and `/readyz` are, with the port chosen.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Address>,
     /// Where `/debug/state` is, with the port chosen.
     pub loopback: Option<SocketAddr>,
     _stop: oneshot::Sender<()>,
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let Some(Address::Unix(path)) = &self.admin {
+            // Whoever comes next removes what is left.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Serves the endpoints, on a thread of their own: neither can a slow reader hold the main loop, nor a stuck loop the
@@ -54,54 +64,67 @@ pub fn start<S: Snapshot>(
     if let Some(address) = args.loopback.filter(|address| !address.ip().is_loopback()) {
         return Err(AdminError::NotLoopback(address));
     }
-    let admin = args.admin.map(|address| bind("--admin", address)).transpose()?;
-    let loopback = args.loopback.map(|address| bind("--loopback", address)).transpose()?;
+    let public = args
+        .admin
+        .as_ref()
+        .map(|address| bind("--admin", address))
+        .transpose()?;
+    let public = public.map(|socket| (socket, routes::public(inspector.clone(), registry)));
+    let private = args.loopback.map(|address| bind("--loopback", &Address::Tcp(address)));
+    let private = private
+        .transpose()?
+        .map(|socket| (socket, routes::loopback(inspector, more)));
+    run(public, private)
+}
+
+/// Serves other routes, on a thread of their own. `flag` is what the address was given by.
+pub fn serve(flag: &'static str, address: &Address, routes: Router) -> Result<Admin, AdminError> {
+    run(Some((bind(flag, address)?, routes)), None)
+}
+
+fn run(public: Option<(Socket, Router)>, private: Option<(Socket, Router)>) -> Result<Admin, AdminError> {
     let (stop, stopped) = oneshot::channel();
-    if admin.is_none() && loopback.is_none() {
-        return Ok(Admin {
-            admin: None,
-            loopback: None,
-            _stop: stop,
-        });
+    let mut admin = Admin {
+        admin: None,
+        loopback: None,
+        _stop: stop,
+    };
+    if public.is_none() && private.is_none() {
+        return Ok(admin);
     }
-    let admin_at = admin.as_ref().map(TcpListener::local_addr).transpose()?;
-    let loopback_at = loopback.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let public = routes::public(inspector.clone(), registry);
-    let private = routes::loopback(inspector, more);
     {
         let _inside = runtime.enter();
-        // Whoever reads results there may pause for as long as they like.
-        let served = [(admin, public, Some(IDLE_AFTER)), (loopback, private, None)];
-        for (listener, routes, idle_after) in served {
-            let Some(listener) = listener else { continue };
-            let listener = Bounded::new(tokio::net::TcpListener::from_std(listener)?, idle_after);
-            runtime.spawn(async move { axum::serve(listener, routes).await });
+        if let Some((socket, routes)) = public {
+            admin.admin = Some(socket.address()?);
+            socket.serve(routes, Some(IDLE_AFTER))?;
+        }
+        if let Some((socket, routes)) = private {
+            if let Address::Tcp(address) = socket.address()? {
+                admin.loopback = Some(address);
+            }
+            // Whoever reads results there may pause for as long as they like.
+            socket.serve(routes, None)?;
         }
     }
     spawn(runtime, stopped)?;
-    Ok(Admin {
-        admin: admin_at,
-        loopback: loopback_at,
-        _stop: stop,
-    })
+    Ok(admin)
 }
 
 pub(crate) fn spawn(runtime: Runtime, stopped: oneshot::Receiver<()>) -> io::Result<()> {
     let thread = thread::Builder::new().name("admin".to_owned());
-    thread.spawn(move || serve(runtime, stopped)).map(drop)
+    thread.spawn(move || wait(runtime, stopped)).map(drop)
 }
 
-fn serve(runtime: Runtime, stopped: oneshot::Receiver<()>) {
+fn wait(runtime: Runtime, stopped: oneshot::Receiver<()>) {
     // An error means that the sender was dropped, which is how it is stopped.
     let _ = runtime.block_on(stopped);
     runtime.shutdown_background();
 }
 
-fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, AdminError> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.map_err(|source| AdminError::Listen { flag, address, source })
+fn bind(flag: &'static str, address: &Address) -> Result<Socket, AdminError> {
+    Socket::bind(address).map_err(|source| {
+        let address = address.clone();
+        AdminError::Listen { flag, address, source }
+    })
 }
