@@ -15,6 +15,9 @@ struct Family {
 }
 
 impl Gathered {
+    /// What form [`Self::encode`] gives it.
+    pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
     /// Adds what a process of this project answered, each sample with more labels. Lines of another form are left out.
     pub fn add(&mut self, exposition: &str, labels: &[(&str, &str)]) {
         let mut family = String::new();

@@ -33,7 +33,8 @@ pub use gathered::Gathered;
 pub use inspection::{ANSWER_WITHIN, Inspection, Inspections, Inspector, NoAnswer, inspections};
 pub use links::observe_links;
 pub use listener::{CONNECTIONS, IDLE_AFTER};
-pub use metrics::{Metrics, exposition};
+pub use metrics::{Metrics, exposition, process};
+pub use prometheus::Error as MetricsError;
 pub use server::{Admin, AdminError, serve, start};
 
 /// What a process tells of itself, all at one moment. Its JSON is `/debug/state`.

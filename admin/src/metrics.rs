@@ -64,6 +64,14 @@ impl Metrics {
         family.mut_metric().push(metric);
     }
 
+    /// All of them, as a scraper reads them.
+    ///
+    /// # Errors
+    /// Says which metric cannot be written.
+    pub fn encode(self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.into_families())
+    }
+
     fn into_families(self) -> Vec<MetricFamily> {
         self.0.into_values().collect()
     }
@@ -75,15 +83,24 @@ impl Metrics {
 /// Says which metric cannot be written.
 pub fn exposition(snapshot: &impl Snapshot, registry: &Registry) -> Result<String, prometheus::Error> {
     let mut metrics = Metrics::default();
+    snapshot.observe(&mut metrics);
+    let counted = TextEncoder::new().encode_to_string(&registry.gather())?;
+    Ok(metrics.encode()? + &counted + &process()?)
+}
+
+/// What every process shows of itself.
+///
+/// # Errors
+/// Says which metric cannot be written.
+pub fn process() -> Result<String, prometheus::Error> {
+    let mut metrics = Metrics::default();
     metrics.gauge(
         "harmony_build_info",
         "1, labelled by the version of Harmony.",
         &[("version", env!("CARGO_PKG_VERSION"))],
         1,
     );
-    snapshot.observe(&mut metrics);
     let mut families = metrics.into_families();
-    families.extend(registry.gather());
     // Under Prometheus' own names, so that the dashboards people have fit.
     families.extend(ProcessCollector::for_self().collect());
     TextEncoder::new().encode_to_string(&families)

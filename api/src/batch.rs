@@ -157,6 +157,15 @@ impl Executor {
         }
     }
 
+    /// Its name in a batch's file, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exec(_) | Self::Container => "exec",
+            Self::Process { .. } => "process",
+            Self::Library(_) => "library",
+        }
+    }
+
     /// What START tells a worker. Of the container's own command it says nothing: the worker has it already.
     pub fn wire(&self) -> wire::Executor {
         match self {

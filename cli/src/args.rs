@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use harmony_admin::Address;
 use harmony_collector::export::Export;
 use harmony_worker::WorkerArgs;
 use tracing_subscriber::EnvFilter;
@@ -82,6 +83,9 @@ pub(crate) struct RunArgs {
     /// Seconds that running tasks get to end after Ctrl-C
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     pub(crate) grace: u64,
+    /// Serve metrics for Prometheus here while it runs, for example 127.0.0.1:27780; the path is /metrics
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<Address>,
     /// Say nothing but errors
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -96,6 +100,9 @@ A batch is its folder. It holds the log, and in the end
 The same command resumes a batch that was interrupted, and prints the result of one that is done.
 
 Ctrl-C lets running tasks end; a second Ctrl-C stops them.
+
+--metrics shows the batch as the operator does on Kubernetes (namespace=\"local\"), and its collector and workers,
+each with its name as the label part. Port 0 takes a free one, and says which.
 
 Exit codes: 0 all succeeded, 1 some tasks failed or the batch ended early, 2 bad input,
 3 something outside the tasks is broken, 130 interrupted.

@@ -103,6 +103,11 @@ impl Display {
         }
     }
 
+    /// Tasks settled per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.rate.per_second()
+    }
+
     /// Says something without spoiling the bar.
     pub(crate) fn say(&self, text: &str) {
         match &self.face {

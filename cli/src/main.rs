@@ -13,6 +13,7 @@ mod results;
 mod run;
 mod status;
 mod top;
+mod unix;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,6 @@
 mod kit;
 
 use std::fs::File;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::Event;
@@ -15,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::kit::metrics::Scrape;
 use crate::kit::pods::{Pod, Pods};
 use crate::kit::{PATIENCE, wait_for};
 
@@ -36,53 +35,6 @@ fn numbers(lines: &str) -> Vec<u64> {
 fn output(line: &str) -> String {
     let line: Value = serde_json::from_str(line).unwrap();
     line["output"].as_str().unwrap().to_owned()
-}
-
-/// Every line is a comment or a series of Harmony or of its process, with a number.
-fn assert_parses(metrics: &str) {
-    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
-        let (series, value) = line.rsplit_once(' ').unwrap();
-        let ours = ["harmony_", "process_"].iter().any(|prefix| series.starts_with(prefix));
-        assert!(ours, "{line}");
-        assert!(value.parse::<f64>().is_ok(), "{line}");
-    }
-}
-
-fn assert_documented(metrics: &str) {
-    let documented = include_str!("../../docs/metrics.md");
-    let families = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    for family in families {
-        assert!(documented.contains(family), "docs/metrics.md does not know {family}");
-    }
-}
-
-/// What Prometheus' own linter says of it: nothing. Skipped, with the reason said, where it is missing and may be.
-fn assert_clean(metrics: &str) {
-    let linter = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut linter = match linter {
-        Ok(linter) => linter,
-        Err(missing) => {
-            assert!(
-                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-                "promtool, of Debian's package prometheus: {missing}"
-            );
-            return println!("not linted, since there is no promtool: {missing}");
-        }
-    };
-    linter.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let said = linter.wait_with_output().unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr),
-    );
-    assert!(said.status.success() && out.is_empty() && err.is_empty(), "{out}{err}");
 }
 
 /// Starts the batch and waits until all is recorded that need not wait.
@@ -183,10 +135,9 @@ fn metrics_agree_with_the_results() {
     );
     assert_eq!(worker.metric("harmony_worker_attempts_total{result=\"failed\"}"), 1);
     for pod in [&collector, &worker] {
-        let metrics = pod.public("/metrics").1;
-        assert_parses(&metrics);
-        assert_clean(&metrics);
-        assert_documented(&metrics);
+        let metrics = Scrape::read(pod.public("/metrics").1);
+        metrics.assert_clean();
+        metrics.assert_documented();
         assert!(pod.metric("harmony_link_messages_total{direction=\"sent\"}") > 0);
         assert!(pod.metric("harmony_link_bytes_total{direction=\"received\"}") > 0);
         assert_eq!(pod.metric("harmony_links_closed_total{reason=\"violation\"}"), 0);

@@ -3,7 +3,7 @@
 use harmony_admin::Metrics;
 use harmony_api::status::HarmonyBatchStatus;
 use harmony_protocol::ventilator::{Progress, Snapshot as Machine};
-use harmony_ventilator::observe::{Labels, observe_batch, observe_fleet, with};
+use harmony_ventilator::observe::{Labels, Times, observe_batch, observe_fleet, observe_info, observe_times, with};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 use serde::Serialize;
@@ -154,13 +154,7 @@ fn observe_status(metrics: &mut Metrics, said: &Said) {
         ("namespace", said.key.namespace.as_str()),
         ("batch", said.key.name.as_str()),
     ];
-    let executor = with(labels, "executor", said.executor);
-    metrics.gauge(
-        "harmony_batch_info",
-        "1, labelled by what runs the tasks.",
-        &executor,
-        1,
-    );
+    observe_info(metrics, labels, said.executor);
     for condition in &said.status.conditions {
         for status in ["true", "false", "unknown"] {
             let [namespace, batch, condition_label] = with(labels, "condition", &condition.type_);
@@ -174,7 +168,7 @@ fn observe_status(metrics: &mut Metrics, said: &Said) {
         }
     }
     observe_failed_pods(metrics, labels, &said.status);
-    observe_times(metrics, labels, said);
+    observe_times(metrics, labels, &times(said));
 }
 
 fn observe_failed_pods(metrics: &mut Metrics, labels: Labels<'_>, status: &HarmonyBatchStatus) {
@@ -190,36 +184,16 @@ fn observe_failed_pods(metrics: &mut Metrics, labels: Labels<'_>, status: &Harmo
     }
 }
 
-fn observe_times(metrics: &mut Metrics, labels: Labels<'_>, said: &Said) {
+fn times(said: &Said) -> Times {
     let seconds = |time: &Option<Time>| u64::try_from(time.as_ref()?.0.as_second()).ok();
     let status = &said.status;
     let started = seconds(&status.start_time);
     let deadline = started.zip(said.active_deadline);
-    for (name, help, time) in [
-        (
-            "harmony_batch_start_timestamp_seconds",
-            "When the batch was started or resumed.",
-            started,
-        ),
-        (
-            "harmony_batch_deadline_timestamp_seconds",
-            "When the batch fails by activeDeadlineSeconds.",
-            deadline.map(|(started, allowed)| started.saturating_add(allowed)),
-        ),
-        (
-            "harmony_batch_completion_timestamp_seconds",
-            "When the batch was complete.",
-            seconds(&status.completion_time),
-        ),
-        (
-            "harmony_batch_estimated_completion_timestamp_seconds",
-            "When the batch would be complete if it went on as fast as now.",
-            seconds(&status.estimated_completion_time),
-        ),
-    ] {
-        if let Some(time) = time {
-            metrics.gauge(name, help, &labels, time);
-        }
+    Times {
+        started,
+        deadline: deadline.map(|(started, allowed)| started.saturating_add(allowed)),
+        completed: seconds(&status.completion_time),
+        estimated: seconds(&status.estimated_completion_time),
     }
 }
 

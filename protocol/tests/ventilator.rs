@@ -568,6 +568,29 @@ fn back_as(stage: &mut Stage, later: u128) {
 }
 
 #[test]
+fn counts_are_not_known_before_the_collector_has_said_them() {
+    let mut stage = Stage::new(|config| config.completions = 3);
+    let known = |stage: &Stage| {
+        let progress = stage.machine.progress();
+        (progress.counted, progress.charges_counted, progress.counts.succeeded)
+    };
+    stage.collector_answers(&refused(RefusedCode::NotStarted, 0));
+    stage.step();
+    assert_eq!(known(&stage), (false, false, 0));
+    stage.collector_answers(&collector_state_with(|state| {
+        state.completions = Some(3);
+        state.succeeded = vec![(0, 1)];
+    }));
+    stage.step();
+    assert_eq!(known(&stage), (true, false, 2), "STATE does not say what was charged");
+    stage.collector_answers(&second_attempt(Duration::ZERO));
+    assert!(known(&stage).1);
+    // Where nothing was recorded, nothing was charged.
+    let fresh = Stage::with_a_task_in_flight();
+    assert_eq!(known(&fresh), (true, true, 0));
+}
+
+#[test]
 fn credit_is_what_workers_still_take() {
     let mut stage = Stage::with_a_task_in_flight();
     assert_eq!(stage.machine.progress().credit, 9, "one of ten is used");

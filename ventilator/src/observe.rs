@@ -15,6 +15,55 @@ pub fn with<'a>(labels: Labels<'a>, name: &'a str, value: &'a str) -> [(&'a str,
     [namespace, batch, (name, value)]
 }
 
+/// What the batch is.
+pub fn observe_info(metrics: &mut Metrics, labels: Labels<'_>, executor: &str) {
+    let help = "1, labelled by what runs the tasks.";
+    metrics.gauge("harmony_batch_info", help, &with(labels, "executor", executor), 1);
+}
+
+/// Times of a batch in seconds since 1970, as far as there are any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// When it was started or resumed.
+    pub started: Option<u64>,
+    /// When it fails by its deadline.
+    pub deadline: Option<u64>,
+    /// When it was complete.
+    pub completed: Option<u64>,
+    /// When it would be complete if it went on as fast as now.
+    pub estimated: Option<u64>,
+}
+
+/// Times that are compared with `time()`.
+pub fn observe_times(metrics: &mut Metrics, labels: Labels<'_>, times: &Times) {
+    for (name, help, time) in [
+        (
+            "harmony_batch_start_timestamp_seconds",
+            "When the batch was started or resumed.",
+            times.started,
+        ),
+        (
+            "harmony_batch_deadline_timestamp_seconds",
+            "When the batch fails by activeDeadlineSeconds.",
+            times.deadline,
+        ),
+        (
+            "harmony_batch_completion_timestamp_seconds",
+            "When the batch was complete.",
+            times.completed,
+        ),
+        (
+            "harmony_batch_estimated_completion_timestamp_seconds",
+            "When the batch would be complete if it went on as fast as now.",
+            times.estimated,
+        ),
+    ] {
+        if let Some(time) = time {
+            metrics.gauge(name, help, &labels, time);
+        }
+    }
+}
+
 /// What is there only while the ventilator runs.
 pub fn observe_fleet(
     metrics: &mut Metrics,
@@ -36,38 +85,15 @@ pub fn observe_fleet(
 
 /// What is known of a batch, whether or not its ventilator still runs.
 pub fn observe_batch(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
-    let counts = &progress.counts;
-    let (pending, in_flight) = progress.pending_and_in_flight();
     metrics.gauge(
         "harmony_batch_completions",
         "Tasks of the batch.",
         &labels,
         progress.completions,
     );
-    for (state, count) in [
-        ("pending", pending),
-        ("in_flight", in_flight),
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-    ] {
-        let help = "Tasks by state; they add up to harmony_batch_completions.";
-        metrics.gauge("harmony_batch_tasks", help, &with(labels, "state", state), count);
-    }
+    observe_counts(metrics, labels, progress);
     let help = "Tasks sent to workers, resends included, since this ventilator serves the batch.";
     metrics.counter("harmony_tasks_dispatched_total", help, &labels, progress.dispatched);
-    for (result, count) in [
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-        ("retried", counts.charged.saturating_sub(counts.failed)),
-    ] {
-        let help = "Attempts recorded by their result; failed ones are final, retried ones were tried again.";
-        metrics.counter(
-            "harmony_tasks_finished_total",
-            help,
-            &with(labels, "result", result),
-            count,
-        );
-    }
     let help = "Bytes of payloads to workers, and of outputs and logs to the collector.";
     let direction = with(labels, "direction", "to_workers");
     metrics.counter(
@@ -78,6 +104,41 @@ pub fn observe_batch(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progr
     );
     observe_resent(metrics, labels, progress);
     observe_lost(metrics, labels, progress);
+}
+
+/// Nothing before the collector has said what is settled: a count that begins at 0 again would look like tasks that were
+/// undone, and then like very many that are done at once.
+fn observe_counts(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {
+    if !progress.counted {
+        return;
+    }
+    let counts = &progress.counts;
+    let (pending, in_flight) = progress.pending_and_in_flight();
+    for (state, count) in [
+        ("pending", pending),
+        ("in_flight", in_flight),
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+    ] {
+        let help = "Tasks by state; they add up to harmony_batch_completions.";
+        metrics.gauge("harmony_batch_tasks", help, &with(labels, "state", state), count);
+    }
+    let retried = counts.charged.saturating_sub(counts.failed);
+    for (result, count) in [
+        ("succeeded", Some(counts.succeeded)),
+        ("failed", Some(counts.failed)),
+        ("retried", progress.charges_counted.then_some(retried)),
+    ] {
+        let help = "Attempts recorded by their result; failed ones are final, retried ones were tried again.";
+        if let Some(count) = count {
+            metrics.counter(
+                "harmony_tasks_finished_total",
+                help,
+                &with(labels, "result", result),
+                count,
+            );
+        }
+    }
 }
 
 fn observe_resent(metrics: &mut Metrics, labels: Labels<'_>, progress: &Progress) {

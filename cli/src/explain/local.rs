@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use harmony_collector::recorded;
 use harmony_protocol::ventilator::{Explanation, NumberExplanation};
-use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -17,6 +14,7 @@ use crate::cluster::block_on;
 use crate::exit::Failure;
 use crate::local::LocalBatch;
 use crate::status;
+use crate::unix;
 
 /// How long a run may take to answer: its loop takes milliseconds, and gives up by itself before.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -84,22 +82,5 @@ async fn get(dir: &Path, path: &str) -> Result<Bytes, String> {
     let stream = harmony_admin::connect(dir)
         .await
         .map_err(|error| format!("its control socket does not answer: {error}"))?;
-    let broken = |error: hyper::Error| format!("it broke off: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(header::HOST, "localhost")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    let body = body.map_err(|error| error.to_string())?.to_bytes();
-    if status == StatusCode::OK {
-        Ok(body)
-    } else {
-        Err(String::from_utf8_lossy(&body).trim().to_owned())
-    }
+    unix::get(stream, path, MAX_ANSWER).await
 }

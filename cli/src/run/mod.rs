@@ -2,6 +2,7 @@
 
 mod control;
 pub(crate) mod folder;
+mod metrics;
 mod orphans;
 mod parts;
 mod process;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use harmony_admin::Address;
 use harmony_api::{Executor, ValidatedBatch};
 use harmony_transport::Endpoint;
 use rustix::process::Signal;
@@ -122,6 +123,18 @@ impl Parts {
     /// Where a part listens.
     pub(crate) fn endpoint(&self, part: Part) -> Endpoint {
         self.sockets.endpoint(&part.name())
+    }
+
+    /// Has the parts serve their metrics; tells their names and where.
+    pub(crate) fn serve_metrics(&mut self) -> Vec<(String, PathBuf)> {
+        let mut places = Vec::new();
+        for (part, command) in &mut self.commands {
+            let place = self.sockets.metrics(&part.name());
+            let address = Address::Unix(place.clone());
+            command.extend(["--admin".into(), address.to_string().into()]);
+            places.push((part.name(), place));
+        }
+        places
     }
 
     /// All parts.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harmony_transport::Endpoint;
 use harmony_worker::parent::OWNER_FILE;
@@ -42,6 +42,11 @@ impl Sockets {
         owner.try_lock().map_err(|error| refused(error.into()))?;
         fs::rename(&unnamed, dir.path().join(OWNER_FILE)).map_err(refused)?;
         Ok(Self { dir, _owner: owner })
+    }
+
+    /// Where the metrics of a part are.
+    pub(crate) fn metrics(&self, part: &str) -> PathBuf {
+        self.dir.path().join(format!("{part}.m"))
     }
 
     /// The endpoint of a part.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::Plan;
 use super::control;
+use super::metrics::{Exporter, Views};
 use super::orphans;
 use super::parts::{Part, Parts};
 use super::process::Notice;
@@ -51,6 +52,7 @@ struct Supervisor<'a> {
     plan: &'a Plan,
     parts: Parts,
     display: Display,
+    exporter: Option<Exporter>,
     commands: UnboundedSender<Command>,
     stop: Stop,
     /// Children that this process had before it started any.
@@ -80,17 +82,29 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
     let links = Transport::start(harmony_transport::Config::default()).map_err(Failure::infrastructure)?;
     let (notices, mut inbox) = unbounded_channel();
     let dirs = (plan.folder.logs(), plan.base_dir.clone());
-    let parts = Parts::new(&plan.batch, Sockets::create()?, dirs, args.grace, notices)?;
+    let mut parts = Parts::new(&plan.batch, Sockets::create()?, dirs, args.grace, notices)?;
     let (commands, receiver) = unbounded_channel();
     let _control = control::serve(&plan.folder.dir, commands.clone());
     let (events, mut happenings) = unbounded_channel();
     let config = config(plan, &parts);
     let (progress, shown) = watch::channel(Ventilator::new(config.clone()).progress());
+    let (workers, workers_shown) = watch::channel(Vec::new());
+    let views = Views {
+        progress: shown.clone(),
+        workers: workers_shown,
+        links: links.0.meter(),
+    };
+    let exporter = args
+        .metrics
+        .as_ref()
+        .map(|address| Exporter::serve(address, plan, views, parts.serve_metrics()));
+    let exporter = exporter.transpose().map_err(Failure::bad_input)?;
     let display = Display::new(Instant::now(), plan.batch.name.as_str(), plan.completions, args.quiet);
     let mut supervisor = Supervisor {
         plan,
         parts,
         display,
+        exporter,
         commands,
         stop: Stop::Not,
         inherited,
@@ -99,12 +113,19 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
         over: false,
     };
     supervisor.introduce();
+    if let Some(exporter) = &supervisor.exporter {
+        supervisor.display.say(&format!("metrics: {}", exporter.place()));
+    }
     let ventilator = tokio::spawn(driver::run(
         config,
         source,
         links,
         receiver,
-        Host::new(events, progress),
+        Host {
+            events,
+            progress,
+            workers,
+        },
     ));
     // Whatever goes wrong from here on, the parts that were started are ended.
     let outcome = match supervisor.parts.start_all() {
@@ -201,6 +222,9 @@ impl Supervisor<'_> {
     fn tick(&mut self, progress: &Progress) {
         let now = Instant::now();
         self.display.show(now, &snapshot(progress));
+        if let Some(exporter) = &self.exporter {
+            exporter.note_rate(self.display.rate());
+        }
         if self.orphans_until.is_some() {
             self.kill_orphans();
             self.orphans_until.take_if(|until| now >= *until);

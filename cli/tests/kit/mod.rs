@@ -8,6 +8,7 @@
 )]
 
 mod marks;
+pub mod metrics;
 mod outcome;
 pub mod pods;
 pub mod processes;

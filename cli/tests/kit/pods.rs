@@ -1,6 +1,5 @@
 //! A collector and a worker as pods have them, served by a ventilator inside the test.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,6 +20,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::metrics::fetch;
 use super::processes::send;
 use super::{PATIENCE, wait_for};
 
@@ -46,18 +46,20 @@ impl Pod {
             admin,
             loopback,
         };
-        wait_for("the endpoints", PATIENCE, || TcpStream::connect(admin).ok());
+        for at in [admin, loopback] {
+            wait_for("the endpoints", PATIENCE, || TcpStream::connect(at).ok());
+        }
         pod
     }
 
     /// Asks it at its public address.
     pub fn public(&self, path: &str) -> (u16, String) {
-        fetch(self.admin, path)
+        fetch(self.admin, path).unwrap()
     }
 
     /// Asks it at its loopback address.
     pub fn private(&self, path: &str) -> (u16, String) {
-        fetch(self.loopback, path)
+        fetch(self.loopback, path).unwrap()
     }
 
     /// The value of a series of its metrics.
@@ -90,16 +92,6 @@ impl Drop for Pod {
 /// An address that nobody uses.
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Status and body. HTTP/1.0, so that the body is as it is.
-fn fetch(at: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(at).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: pod\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// Where the pods of one test are.

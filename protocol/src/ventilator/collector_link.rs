@@ -305,6 +305,7 @@ impl Ventilator {
         }
         self.over = true;
         self.counts = done.counts;
+        self.charges_counted = true;
         if matches!(done.ending, Ending::Cancelled(_)) {
             self.cancel_workers("the batch was ended early");
         }

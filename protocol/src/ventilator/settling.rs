@@ -48,6 +48,8 @@ impl Ventilator {
         }
         self.counts.failed = snapshot.failed.iter().map(|(first, last)| last - first + 1).sum();
         self.counts.succeeded = self.settled.len().saturating_sub(self.counts.failed);
+        // STATE says nothing of attempts whose numbers are settled.
+        self.charges_counted |= self.settled.is_empty() && snapshot.retries.is_empty();
         self.note_log(snapshot.log_id, believed.len());
         let settled: Vec<Span> = self.settled.spans().collect();
         for span in settled {
@@ -132,6 +134,7 @@ impl Ventilator {
             self.take_retry(now, *retry);
         }
         self.counts = report.counts;
+        self.charges_counted = true;
         if self.health != report.health {
             self.health = report.health;
             self.events.push_back(Event::Health(report.health));

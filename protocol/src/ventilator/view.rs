@@ -19,6 +19,10 @@ pub struct Progress {
     pub completions: u64,
     /// The collector's totals.
     pub counts: Counts,
+    /// The collector has said what is settled: before, the counts of what earlier ventilators did are not known.
+    pub counted: bool,
+    /// It has said how many attempts were charged, too.
+    pub charges_counted: bool,
     /// Numbers at workers.
     pub in_flight: u64,
     /// Numbers that may be sent now.
@@ -184,6 +188,8 @@ impl Ventilator {
         Progress {
             completions: self.config.completions,
             counts: self.counts,
+            counted: self.collector.log_id.is_some(),
+            charges_counted: self.charges_counted,
             in_flight: self.in_flight.len(),
             left: self.work.len(),
             waiting: self.work.waiting() as u64,

@@ -52,6 +52,8 @@ pub(crate) fn progress() -> Progress {
             failed: 1,
             ..Counts::default()
         },
+        counted: true,
+        charges_counted: true,
         in_flight: 2,
         left: 4,
         waiting: 0,
