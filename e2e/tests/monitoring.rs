@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harmony_api::conditions::{COMPLETE, FAILED};
@@ -64,26 +64,11 @@ impl Watched<'_> {
     }
 
     async fn fires(&self, alert: &str) -> Result<()> {
-        let (begun, named) = (Instant::now(), self.named(alert));
-        eventually(&format!("{alert} to fire"), WITHIN, async || {
-            let firing = self.prometheus.firing().await?;
-            ensure!(firing.contains(&named), "{firing:?}");
-            Ok(())
-        })
-        .await?;
-        println!("{alert} fires after {:.1?}", begun.elapsed());
-        Ok(())
+        self.prometheus.fires(&self.named(alert)).await
     }
 
     async fn clears(&self, alert: &str) -> Result<()> {
-        let (begun, named) = (Instant::now(), self.named(alert));
-        eventually(&format!("{alert} to clear"), WITHIN, async || {
-            ensure!(!self.prometheus.firing().await?.contains(&named), "it fires");
-            Ok(())
-        })
-        .await?;
-        println!("{alert} is clear after {:.1?}", begun.elapsed());
-        Ok(())
+        self.prometheus.clears(&self.named(alert)).await
     }
 
     /// Waits until Prometheus has seen so many tasks with a final result.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -20,6 +20,8 @@ use crate::kubectl::kubectl;
 /// The variable that names the program; `cargo xtask e2e` sets it.
 const PROGRAM: &str = "HARMONY_PROMETHEUS";
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// From a fault to its alert, on a busy machine: some faults are seen only after a minute.
+const ALERT_WITHIN: Duration = Duration::from_mins(3);
 /// Between two values of a range.
 const STEP: &str = "2s";
 
@@ -135,6 +137,31 @@ impl Prometheus {
             }
         });
         Ok(series.filter(|series| !series.points.is_empty()).collect())
+    }
+
+    /// Waits until an alert fires, named as in [`Self::firing`].
+    pub async fn fires(&self, alert: &str) -> Result<()> {
+        let begun = Instant::now();
+        eventually(&format!("{alert} to fire"), ALERT_WITHIN, async || {
+            let firing = self.firing().await?;
+            ensure!(firing.contains(alert), "{firing:?}");
+            Ok(())
+        })
+        .await?;
+        println!("{alert} fires after {:.1?}", begun.elapsed());
+        Ok(())
+    }
+
+    /// Waits until it does not.
+    pub async fn clears(&self, alert: &str) -> Result<()> {
+        let begun = Instant::now();
+        eventually(&format!("{alert} to clear"), ALERT_WITHIN, async || {
+            ensure!(!self.firing().await?.contains(alert), "it fires");
+            Ok(())
+        })
+        .await?;
+        println!("{alert} is clear after {:.1?}", begun.elapsed());
+        Ok(())
     }
 
     /// The alerts that fire, as NAME or NAME of NAMESPACE/BATCH.

@@ -1,0 +1,139 @@
+//! Alerts that no batch with a few failing tasks makes fire: each is tried against its fault, as Prometheus sees it.
+//!
+//! Two are not: `HarmonyCollectorFlushSlow` needs a disk that is slow, and `HarmonyOperatorTwoLeaders` what leases exclude.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harmony_e2e::{
+    LocalCluster, OPERATOR_NAMESPACE, Prometheus, RELEASE, Scenario, batch, chart, eventually, install_monitoring,
+    kubectl, kubectl_reading, on_release, uninstall_monitoring, without_harmony,
+};
+
+/// Each of these fires as soon as its fault is seen.
+const ALERTS: [&str; 9] = [
+    "HarmonyBatchLate",
+    "HarmonyBatchStalled",
+    "HarmonyOperatorDown",
+    "HarmonyOperatorNoLeader",
+    "HarmonyReconcileErrors",
+    "HarmonyReconcileSlow",
+    "HarmonyWorkersFailing",
+    "HarmonyWorkersMissing",
+    "HarmonyResultsDiffer",
+];
+/// Longer than a pass over a batch may take.
+const API_SERVER_AWAY: Duration = Duration::from_secs(8);
+const AWAY_WITHIN: Duration = Duration::from_mins(1);
+
+/// Lines of a batch's spec by its name; tasks wait for what never comes, or nearly.
+const BATCHES: [(&str, &str); 4] = [
+    (
+        "wide",
+        "completions: 9\nparallelism: 500\nexecutor: {exec: {command: [sleep, '600']}}",
+    ),
+    (
+        "failing",
+        "completions: 9\nexecutor: {library: {command: [sh, -c, exit 3]}}",
+    ),
+    (
+        "late",
+        "completions: 900\nactiveDeadlineSeconds: 120\nexecutor: {exec: {command: [sleep, '1']}}",
+    ),
+    ("stalled", "completions: 9\nexecutor: {exec: {command: [sleep, '600']}}"),
+];
+
+async fn in_operators_namespace(arguments: &[&str]) -> Result<String> {
+    kubectl(&[&["--namespace", OPERATOR_NAMESPACE], arguments].concat()).await
+}
+
+async fn of_batches(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
+    for (name, fields) in BATCHES {
+        test.apply(&batch(name, fields)).await?;
+    }
+    let expected = [
+        ("HarmonyWorkersMissing", "wide"),
+        ("HarmonyWorkersFailing", "failing"),
+        ("HarmonyBatchLate", "late"),
+        ("HarmonyBatchStalled", "stalled"),
+    ];
+    let named = |(alert, batch): (&str, &str)| format!("{alert} of {}/{batch}", test.namespace);
+    for pair in expected {
+        prometheus.fires(&named(pair)).await?;
+    }
+    for (name, _) in BATCHES {
+        test.kubectl(&["delete", "harmonybatch", name]).await?;
+    }
+    // What failed in the last quarter of an hour is told as long.
+    for pair in expected
+        .into_iter()
+        .filter(|(alert, _)| *alert != "HarmonyWorkersFailing")
+    {
+        prometheus.clears(&named(pair)).await?;
+    }
+    Ok(())
+}
+
+/// The operators lose their rights, a lease that somebody else holds, the API server, and themselves. Their rights first: of
+/// many passes that went well, a few errors are no tenth.
+async fn of_operators(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
+    test.apply(&batch(
+        "long",
+        "completions: 900\nexecutor: {exec: {command: [sleep, '1']}}",
+    ))
+    .await?;
+    let binding = ["clusterrolebinding", "harmony-operator"];
+    let text = kubectl(&[["get"].as_slice(), &binding, &["--output=yaml"]].concat()).await?;
+    kubectl(&[["delete"].as_slice(), &binding].concat()).await?;
+    let fires = prometheus.fires("HarmonyReconcileErrors").await;
+    kubectl_reading(&["create", "--filename=-"], &text).await?;
+    fires?;
+
+    let taken = r#"{"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3600}}"#;
+    in_operators_namespace(&["patch", "lease", "harmony-operator", "--type=merge", "--patch", taken]).await?;
+    prometheus.fires("HarmonyOperatorNoLeader").await?;
+    in_operators_namespace(&["delete", "lease", "harmony-operator"]).await?;
+    prometheus.clears("HarmonyOperatorNoLeader").await?;
+
+    let server = LocalCluster::of_kubeconfig()?.component("kube-apiserver")?.freeze()?;
+    tokio::time::sleep(API_SERVER_AWAY).await; // the fault itself, not a wait for something
+    drop(server);
+    prometheus.fires("HarmonyReconcileSlow").await?;
+
+    let scale = |replicas: &'static str| async move {
+        in_operators_namespace(&["scale", "deployment/harmony-operator", replicas]).await
+    };
+    scale("--replicas=0").await?;
+    prometheus.fires("HarmonyOperatorDown").await?;
+    scale("--replicas=2").await?;
+    prometheus.clears("HarmonyOperatorDown").await
+}
+
+async fn tried(test: &Scenario) -> Result<()> {
+    let values = ALERTS.map(|alert| format!("--set=monitoring.rules.for.{alert}=0s"));
+    let mut arguments: Vec<&str> = values.iter().map(String::as_str).collect();
+    arguments.push("--wait");
+    on_release(&["install", RELEASE, &chart()?], &arguments).await?;
+    let prometheus = Prometheus::start().await?;
+    eventually("the operators to be found", AWAY_WITHIN, async || {
+        let found = prometheus.healthy().await?;
+        ensure!(found.len() == 2, "{found:?}");
+        Ok(())
+    })
+    .await?;
+    of_operators(test, &prometheus).await.context("of operators")?;
+    of_batches(test, &prometheus).await.context("of batches")
+}
+
+#[tokio::test]
+#[ignore = "takes five minutes"]
+async fn each_alert_fires_by_its_fault() -> Result<()> {
+    without_harmony(async |test| {
+        install_monitoring().await?;
+        let outcome = tried(test).await;
+        on_release(&["uninstall", RELEASE], &["--ignore-not-found", "--wait"]).await?;
+        uninstall_monitoring().await?;
+        outcome
+    })
+    .await
+}
