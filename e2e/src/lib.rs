@@ -21,6 +21,7 @@
 mod batch;
 mod counter;
 mod course;
+mod disk;
 mod dump;
 mod forward;
 mod killer;
@@ -40,6 +41,7 @@ mod web;
 pub use batch::{FailedLine, Recorded, all_right, batch, batch_on_all_nodes, condition, program};
 pub use counter::{Counter, Mark};
 pub use course::{Course, doubler};
+pub use disk::SmallDisk;
 pub use forward::fetch_forwarded;
 pub use killer::Killer;
 pub use kubectl::{helm, kubectl, kubectl_reading};

@@ -4,26 +4,28 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use harmony_e2e::{
-    LocalCluster, OPERATOR_NAMESPACE, Prometheus, RELEASE, Scenario, batch, chart, eventually, install_monitoring,
-    kubectl, kubectl_reading, on_release, uninstall_monitoring, without_harmony,
+    LocalCluster, OPERATOR_NAMESPACE, Prometheus, RELEASE, Scenario, SmallDisk, batch, chart, eventually,
+    install_monitoring, kubectl, kubectl_reading, on_release, uninstall_monitoring, without_harmony,
 };
+use tokio::time::sleep;
 
 /// Each of these fires as soon as its fault is seen.
 const ALERTS: [&str; 9] = [
     "HarmonyBatchLate",
     "HarmonyBatchStalled",
+    "HarmonyCollectorDiskFull",
     "HarmonyOperatorDown",
     "HarmonyOperatorNoLeader",
     "HarmonyReconcileErrors",
     "HarmonyReconcileSlow",
     "HarmonyWorkersFailing",
     "HarmonyWorkersMissing",
-    "HarmonyResultsDiffer",
 ];
-/// Longer than a pass over a batch may take.
-const API_SERVER_AWAY: Duration = Duration::from_secs(8);
+/// How long the API server stops at a time: longer than a pass may take, shorter than a request.
+const STOPPED: Duration = Duration::from_secs(7);
+const STOPS: u32 = 8;
 const AWAY_WITHIN: Duration = Duration::from_mins(1);
 
 /// Lines of a batch's spec by its name; tasks wait for what never comes, or nearly.
@@ -42,6 +44,26 @@ const BATCHES: [(&str, &str); 4] = [
     ),
     ("stalled", "completions: 9\nexecutor: {exec: {command: [sleep, '600']}}"),
 ];
+
+/// Outputs of 256 KiB, of which a filled disk takes a few.
+async fn of_a_full_disk(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
+    let disk = SmallDisk::offer(test, &LocalCluster::of_kubeconfig()?).await?;
+    disk.fill()?;
+    let fields = format!(
+        "completions: 200\ncollector: {{storage: {{size: 1Gi, storageClassName: {}}}}}\nexecutor: {{exec: {{command: [head, -c, '262144', /dev/zero]}}}}",
+        test.namespace
+    );
+    test.apply(&batch("large", &fields)).await?;
+    let alert = format!("HarmonyCollectorDiskFull of {}/large", test.namespace);
+    prometheus.fires(&alert).await?;
+    disk.grow()?;
+    prometheus.clears(&alert).await?;
+    test.kubectl(&["delete", "harmonybatch/large", "--cascade=foreground"])
+        .await?;
+    test.kubectl(&["delete", "persistentvolume", &test.namespace])
+        .await
+        .map(drop)
+}
 
 async fn in_operators_namespace(arguments: &[&str]) -> Result<String> {
     kubectl(&[&["--namespace", OPERATOR_NAMESPACE], arguments].concat()).await
@@ -74,6 +96,21 @@ async fn of_batches(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
     Ok(())
 }
 
+/// An API server that stops again and again, each time for less than a request may take: passes wait, and do not fail.
+async fn of_a_slow_api_server(prometheus: &Prometheus) -> Result<()> {
+    let server = LocalCluster::of_kubeconfig()?.component("kube-apiserver")?;
+    for _ in 0..STOPS {
+        let stopped = server.freeze()?;
+        sleep(STOPPED).await; // the fault itself, not a wait for something
+        drop(stopped);
+        sleep(STOPPED / 2).await;
+        if prometheus.firing().await?.contains("HarmonyReconcileSlow") {
+            return Ok(());
+        }
+    }
+    bail!("HarmonyReconcileSlow does not fire")
+}
+
 /// The operators lose their rights, a lease that somebody else holds, the API server, and themselves. Their rights first: of
 /// many passes that went well, a few errors are no tenth.
 async fn of_operators(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
@@ -95,10 +132,7 @@ async fn of_operators(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
     in_operators_namespace(&["delete", "lease", "harmony-operator"]).await?;
     prometheus.clears("HarmonyOperatorNoLeader").await?;
 
-    let server = LocalCluster::of_kubeconfig()?.component("kube-apiserver")?.freeze()?;
-    tokio::time::sleep(API_SERVER_AWAY).await; // the fault itself, not a wait for something
-    drop(server);
-    prometheus.fires("HarmonyReconcileSlow").await?;
+    of_a_slow_api_server(prometheus).await?;
 
     let scale = |replicas: &'static str| async move {
         in_operators_namespace(&["scale", "deployment/harmony-operator", replicas]).await
@@ -122,6 +156,7 @@ async fn tried(test: &Scenario) -> Result<()> {
     })
     .await?;
     of_operators(test, &prometheus).await.context("of operators")?;
+    of_a_full_disk(test, &prometheus).await.context("of a full disk")?;
     of_batches(test, &prometheus).await.context("of batches")
 }
 

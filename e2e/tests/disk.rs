@@ -1,8 +1,5 @@
 //! The disk of the collector: full in the middle of a batch, and lost after its end.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +7,7 @@ use harmony_api::conditions::{COLLECTOR_READY, COMPLETE, RESULTS_AVAILABLE, reas
 use harmony_api::conventions::COLLECTOR_ROLE;
 use harmony_api::spec::HarmonyBatch;
 use harmony_e2e::{
-    LocalCluster, Scenario, batch, condition, ensure_installed, eventually, kubectl_reading, restarts, scenario,
+    LocalCluster, Scenario, SmallDisk, batch, condition, ensure_installed, eventually, restarts, scenario,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -20,74 +17,6 @@ const WITHIN: Duration = Duration::from_mins(2);
 const TASKS: u64 = 200;
 /// The bytes that each task prints.
 const OUTPUT: usize = 256 << 10;
-/// Less than all outputs take, and more than half.
-const SMALL: &str = "size=32m";
-const AMPLE: &str = "size=128m";
-/// Of the small disk this leaves room for a few outputs.
-const BALLAST: u64 = 24 << 20;
-
-/// A small file system of a node, which stands in for a small volume.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&at)?;
-        let options = format!("{SMALL},mode=0777");
-        mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], &at)?;
-        Ok(Self(at))
-    }
-
-    fn grow(&self) -> Result<()> {
-        mount(&["-o", &format!("remount,{AMPLE}")], &self.0)
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    fn fill(&self) -> Result<()> {
-        let zeros = vec![0; usize::try_from(BALLAST)?];
-        Ok(fs::write(self.ballast(), zeros)?)
-    }
-
-    fn make_room(&self) -> Result<()> {
-        Ok(fs::remove_file(self.ballast())?)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: the collector may still be there. What stays goes with the cluster.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-fn mount(options: &[&str], at: &Path) -> Result<()> {
-    let mounted = Command::new("mount").args(options).arg(at).status()?;
-    ensure!(mounted.success(), "no mount at {}", at.display());
-    Ok(())
-}
-
-/// The volume, for claims of the class that has the namespace's name.
-async fn offer(test: &Scenario, disk: &Disk) -> Result<()> {
-    let (name, path) = (&test.namespace, disk.0.display());
-    let volume = format!(
-        "apiVersion: v1
-kind: PersistentVolume
-metadata: {{name: {name}}}
-spec:
-  capacity: {{storage: 1Gi}}
-  accessModes: [ReadWriteOncePod]
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: {name}
-  local: {{path: \"{path}\"}}
-  nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [node-0]}}]}}]}}}}
-"
-    );
-    kubectl_reading(&["apply", "--filename=-"], &volume).await.map(drop)
-}
-
 /// Waits until the condition says so; gives how many tasks are recorded then.
 async fn collector_ready(test: &Scenario, ready: bool) -> Result<u64> {
     let what = format!("the collector to be {}", if ready { "ready" } else { "full" });
@@ -111,9 +40,8 @@ async fn recording_pauses_on_a_full_disk_and_goes_on_when_there_is_room() -> Res
     let cluster = LocalCluster::of_kubeconfig()?;
     ensure_installed().await?;
     scenario(async |test| {
-        let disk = Disk::mount(cluster.folder().join("node-0/volumes").join(&test.namespace))?;
+        let disk = SmallDisk::offer(test, &cluster).await?;
         disk.fill()?;
-        offer(test, &disk).await?;
         // Slow enough that what the collector is between two full disks can be seen.
         let fields = format!(
             "completions: {TASKS}

@@ -128,6 +128,8 @@ impl Watched<'_> {
             .await
         })
         .await?;
+        // Its processes went on where they were, and their tasks were done by then.
+        self.fires("HarmonyResultsDiffer").await?;
         Killer::of(&self.pod(WORKER_ROLE).await?).await?.kill().await?;
         Killer::of(&self.pod(COLLECTOR_ROLE).await?).await?.kill().await
     }
