@@ -10,7 +10,7 @@ use std::fs::File;
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::Event;
 use rustix::fs::{FlockOperation, flock};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::kit::metrics::Scrape;
@@ -66,7 +66,20 @@ fn results_are_read_while_the_batch_runs_and_after_a_restart() {
     let (_, early) = collector.private(&path("results.ndjson"));
     let recorded: Vec<u64> = (0..GATED).filter(|number| *number != FAILING).collect();
     assert_eq!(numbers(&early), recorded);
+    let number = |number: u64| -> Value {
+        let (status, text) = collector.private(&path(&format!("numbers/{number}")));
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let failed = number(FAILING);
+    assert_eq!(
+        (&failed["settled"], &failed["outcome"]["outcome"]),
+        (&json!(true), &json!("ExitCode"))
+    );
+    assert_eq!(number(TASKS - 1)["settled"], false);
+    assert_eq!(number(TASKS - 1)["outcome"], Value::Null);
     open_the_gate(&pods, &served);
+    assert_eq!(number(TASKS - 1)["outcome"]["outcome"], "Succeeded");
     let (_, all) = collector.private(&path("results.ndjson"));
     assert!(all.starts_with(&early), "what was read early is the beginning");
     assert_eq!(numbers(&all).len() as u64, TASKS - 1);

@@ -14,7 +14,7 @@ use harmony_api::Tasks;
 use harmony_collector::CollectorConfig;
 use harmony_operator::ventilators::{BatchKey, Launch, Running, Settings, VentilatorState, Ventilators};
 use harmony_protocol::ids::BatchUid;
-use harmony_protocol::ventilator::{Event, WorkerView};
+use harmony_protocol::ventilator::{Event, Hold, NumberState, WorkerView};
 use harmony_protocol::wire::{Ending, Executor, Policy, Work};
 use harmony_ventilator::source::{SourceConfig, SpoolRoom};
 use harmony_worker::WorkerArgs;
@@ -319,6 +319,21 @@ async fn a_worker_that_is_drained_ends_what_it_runs_and_gets_nothing_new() {
     })
     .await;
     assert!(!view.is_idle() && view.in_flight >= 2, "{view:?}");
+    let told = ventilators.explain(uid).await.unwrap();
+    assert!(told.workers.iter().all(|worker| worker.draining), "{told:?}");
+    let holds: Vec<_> = told.ready.into_iter().map(|ready| ready.hold).collect();
+    assert_eq!(holds, [Some(Hold::NoWorker)]);
+    let last = ventilators.explain_number(uid, 299).await.unwrap();
+    assert!(
+        matches!(
+            last.state,
+            NumberState::Ready {
+                hold: Some(Hold::NoWorker),
+                ..
+            }
+        ),
+        "{last:?}"
+    );
     fleet.open.store(true, Ordering::SeqCst);
     // Nobody else is there yet: the batch cannot end before it is seen that this worker is idle.
     let view = find(&ventilators, uid, |state| {
@@ -346,6 +361,7 @@ async fn a_worker_that_is_drained_ends_what_it_runs_and_gets_nothing_new() {
     assert_eq!(at_a, view.settled, "nothing new went to it");
     assert!(snapshot.is_none_or(|snapshot| snapshot.uid == uid));
     ventilators.stop_all().await;
+    assert_eq!(ventilators.explain(uid).await, None, "nobody is there to ask");
 }
 
 #[tokio::test]

@@ -212,3 +212,7 @@ fn in_flight(explained: &NumberExplanation) -> Told {
     told.because.extend(trouble);
     told
 }
+
+#[cfg(test)]
+#[path = "number_tests.rs"]
+mod tests;
