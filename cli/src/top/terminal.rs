@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::widgets::Paragraph;
+use tracing::subscriber::NoSubscriber;
 
 use super::feed::{Feed, Seen};
 use super::page::{Page, Wish};
@@ -105,6 +106,8 @@ fn show(
 
 /// Looks once a second, and at once when another batch is opened.
 fn look(mut feed: Feed, woken: &Receiver<Option<String>>, tell: impl Fn(Input) -> bool) {
+    // A line of a log in the middle of the page helps nobody; what fails is told on the page.
+    let _quiet = tracing::subscriber::set_default(NoSubscriber::default());
     let Ok(mut open) = woken.recv() else { return };
     loop {
         if !tell(Input::Seen(Box::new(feed.look(open.as_deref())))) {
