@@ -100,6 +100,12 @@ pub fn process() -> Result<String, prometheus::Error> {
         &[("version", env!("CARGO_PKG_VERSION"))],
         1,
     );
+    metrics.counter(
+        "harmony_log_lines_suppressed_total",
+        "Log lines that were left out because too many of their kind came.",
+        &[],
+        harmony_telemetry::suppressed(),
+    );
     let mut families = metrics.into_families();
     // Under Prometheus' own names, so that the dashboards people have fit.
     families.extend(ProcessCollector::for_self().collect());

@@ -40,7 +40,10 @@ pub(crate) fn public<S: Snapshot>(inspector: Inspector<S>, registry: Registry) -
 
 pub(crate) fn loopback<S: Snapshot>(inspector: Inspector<S>, more: Router) -> Router {
     let state = get(move || async move { inspector.ask().await.map(Json) });
-    Router::new().route("/debug/state", state).merge(more)
+    Router::new()
+        .route("/debug/state", state)
+        .merge(crate::log_routes())
+        .merge(more)
 }
 
 async fn metrics<S: Snapshot>(State(subject): State<Subject<S>>) -> Result<Response, NoAnswer> {

@@ -8,8 +8,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use harmony_admin::Address;
 use harmony_collector::export::Export;
+use harmony_telemetry::LogArgs;
 use harmony_worker::WorkerArgs;
-use tracing_subscriber::EnvFilter;
 
 use crate::cluster::submit::{self, SubmitArgs};
 use crate::collector::CollectorArgs;
@@ -30,6 +30,8 @@ const PLUGIN: &str = "kubectl-harmony";
 struct Program {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    logs: LogArgs,
 }
 
 #[derive(Subcommand)]
@@ -69,6 +71,16 @@ enum Command {
         /// Which shell.
         shell: Shell,
     },
+}
+
+impl Command {
+    /// What is logged unless something else is asked for: people want to see what they asked for, and little else.
+    fn default_filter(&self) -> &'static str {
+        match self {
+            Self::Worker(_) | Self::Collector(_) => "info",
+            _ => "warn",
+        }
+    }
 }
 
 /// Arguments of `harmony run`.
@@ -210,13 +222,7 @@ pub(crate) fn main() -> ExitCode {
         .map(|name| name.to_string_lossy().into_owned());
     let program =
         Program::from_arg_matches(&command(started_as.as_deref()).get_matches()).unwrap_or_else(|error| error.exit());
-    let filter = EnvFilter::try_from_env("HARMONY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+    let _telemetry = harmony_telemetry::init(&program.logs, program.command.default_filter());
     match program.command {
         Command::Run(args) => run::main(&args).into(),
         Command::Submit(args) => submit::main(&args).into(),

@@ -12,7 +12,7 @@ use harmony_log::disk::{Disk, RealDisk};
 use harmony_log::read_back::{self, ReadBack};
 use harmony_log::{Log, LogError, Position, Rebuild, Recorder, Recovery, Written};
 use harmony_protocol::Identity;
-use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
+use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 use harmony_transport::{EVENTS_AT_ONCE, Endpoint, Event, Events, Transport, TransportError, sleep_until};
@@ -20,6 +20,7 @@ use prometheus::{Gauge, Histogram};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
+use tracing::Span;
 
 use crate::limit::{LogLimit, bounded};
 use crate::observe::{Measures, Snapshot};
@@ -169,6 +170,13 @@ impl Driver {
         }
     }
 
+    /// The span of what is said of a batch.
+    fn span(&self, uid: BatchUid) -> Span {
+        let claim = self.machine.batch(uid).and_then(BatchState::claim);
+        let (batch, epoch) = (claim.map(|claim| claim.name.as_str()), claim.map(|claim| claim.epoch));
+        tracing::error_span!("batch", batch, trace_id = %uid.0.simple(), epoch)
+    }
+
     fn take_events(&mut self, first: Event, events: &mut Events) {
         self.take_event(first);
         for _ in 0..EVENTS_AT_ONCE {
@@ -201,7 +209,8 @@ impl Driver {
             Report::Checkpointed(Ok(())) => {}
             Report::ReadBack(uid, Ok(ReadBack { damaged, digest })) => {
                 if !damaged.is_empty() {
-                    tracing::error!(batch = %uid, ?damaged, "records are damaged on the disk; their numbers run again");
+                    let _batch = self.span(uid).entered();
+                    tracing::error!(?damaged, "records are damaged on the disk; their numbers run again");
                 }
                 self.machine.handle_read_back(now, uid, damaged, digest);
             }
@@ -230,7 +239,7 @@ impl Driver {
             Ok(None) => Opened::Absent,
             // A collector that is about to end, perhaps of another pod, may still have it.
             Err(error @ (LogError::NoSpace { .. } | LogError::Locked { .. })) => {
-                tracing::warn!(batch = %uid, %error, "the log cannot be opened yet");
+                tracing::warn!(trace_id = %uid.0.simple(), %error, "the log cannot be opened yet");
                 Opened::Later
             }
             // As wherever the disk fails: what it holds is known after a restart.
@@ -239,7 +248,7 @@ impl Driver {
                 return;
             }
             Err(error) => {
-                tracing::error!(batch = %uid, %error, "the log cannot be opened");
+                tracing::error!(trace_id = %uid.0.simple(), %error, "the log cannot be opened");
                 Opened::Failed(error.to_string())
             }
         };
@@ -296,7 +305,8 @@ impl Driver {
         match recorder.append(sequence, pieces, settled) {
             Ok(Written::Appended) => {}
             Ok(Written::NoRoom(error)) => {
-                tracing::warn!(%error, "recording pauses until there is room");
+                self.span(uid)
+                    .in_scope(|| tracing::warn!(%error, "recording pauses until there is room"));
                 self.machine.handle_disk_full(now, uid, sequence);
             }
             Ok(Written::OutOfTurn) => self.machine.handle_disk_full(now, uid, sequence),
@@ -338,11 +348,16 @@ impl Driver {
     fn compare(&self, uid: BatchUid, number: u64, output: Bytes) {
         let Some(recorder) = self.logs.get(&uid) else { return };
         let (reader, reports) = (recorder.reader(), self.reports.clone());
+        let span = self.span(uid);
         spawn_blocking(move || {
             // A record that cannot be read now is found by the read-back.
             let differs = read_back::differs(&reader, number, &output).unwrap_or(false);
             if differs {
-                tracing::warn!(batch = %uid, number, "this task answered differently when it ran again; the first answer stands");
+                let _batch = span.entered();
+                tracing::warn!(
+                    number,
+                    "this task answered differently when it ran again; the first answer stands"
+                );
             }
             let _ = reports.send(Report::Compared(uid, differs));
         });
@@ -366,6 +381,6 @@ pub fn open_log(dir: &Path, uid: BatchUid, max_bytes: Option<u64>) -> Result<(Lo
 
 fn warn_if_mended(uid: BatchUid, recovery: &Recovery) {
     if !recovery.damage.is_none() || recovery.torn_bytes > 0 {
-        tracing::warn!(batch = %uid, ?recovery, "the log was mended");
+        tracing::warn!(trace_id = %uid.0.simple(), ?recovery, "the log was mended");
     }
 }

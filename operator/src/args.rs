@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use harmony_admin::AdminArgs;
+use harmony_telemetry::LogArgs;
 use harmony_transport::LinkArgs;
 
 use crate::reconcile::build::Delivery;
@@ -79,6 +80,9 @@ pub struct OperatorArgs {
     /// Metrics, health and state.
     #[command(flatten)]
     pub admin: AdminArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub logs: LogArgs,
     /// How links to pods are protected.
     #[command(flatten)]
     pub link: LinkArgs,

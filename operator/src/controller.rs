@@ -18,6 +18,7 @@ use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use crate::context::Context;
 use crate::metrics::Counters;
@@ -151,7 +152,8 @@ fn watch(
             name: batch.name_any(),
         };
         let pods_known = pods_known.clone();
-        async move {
+        let span = tracing::error_span!("batch", batch = %key);
+        let pass = async move {
             pods_known.await;
             let counters = Arc::clone(&context.counters);
             let timer = counters.reconcile_duration.start_timer();
@@ -161,7 +163,8 @@ fn watch(
             counters.reconciling.dec();
             timer.observe_duration();
             action
-        }
+        };
+        pass.instrument(span)
     };
     let passes = controller.run(pass, error_policy, Arc::clone(&context));
     let counted = passes.for_each(move |pass| {
@@ -176,6 +179,11 @@ fn watch(
                 context.counters.reconcile_errors.inc();
                 context.counters.watch_errors.inc();
                 tracing::warn!(%error, namespace, "batches and their pods cannot be watched; it is tried again");
+            }
+            Err(controller::Error::ReconcilerFailed(error, batch)) => {
+                context.counters.reconcile_errors.inc();
+                let batch = format!("{}/{}", batch.namespace.unwrap_or_default(), batch.name);
+                tracing::warn!(batch, %error, "a batch cannot be reconciled");
             }
             Err(error) => {
                 context.counters.reconcile_errors.inc();

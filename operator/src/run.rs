@@ -14,7 +14,6 @@ use kube::{Client, Config};
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing_subscriber::EnvFilter;
 
 use crate::args::{Command, OperatorArgs, Program};
 use crate::context::Context;
@@ -54,12 +53,7 @@ fn print_crd() -> Result<()> {
 }
 
 fn start(args: &OperatorArgs) -> Result<()> {
-    let filter = EnvFilter::try_from_env("HARMONY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let _telemetry = harmony_telemetry::init(&args.logs, "info");
     // Two providers may be linked in; rustls must not have to guess.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("a rustls provider was installed before");

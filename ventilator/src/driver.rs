@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harmony_protocol::ids::Epoch;
+use harmony_protocol::ids::{BatchUid, Epoch};
 use harmony_protocol::ventilator::{
     Config, Event, Explanation, NumberExplanation, Output, Payloads, Progress, Snapshot, Ventilator, WorkerView,
 };
@@ -100,6 +100,11 @@ struct Driver {
     /// When the views of the workers are renewed, if anything happened since the last time.
     views_due: Option<Instant>,
     viewed: Option<Instant>,
+}
+
+/// The span in which a ventilator runs, so that each line under it says of which batch and epoch it is.
+pub fn span(batch: &str, uid: BatchUid) -> tracing::Span {
+    tracing::error_span!("batch", batch, trace_id = %uid.0.simple(), epoch = tracing::field::Empty)
 }
 
 /// Runs the ventilator of one batch until the batch is over, the ventilator is fenced, it fails, or it is told to leave.
@@ -204,6 +209,7 @@ impl Driver {
                     }
                 }
                 Output::Event(event) => {
+                    log(&event);
                     self.over |= matches!(event, Event::Done(_) | Event::Fenced { .. } | Event::Failed(_));
                     if self.over {
                         // Whoever hears of the end sees how far it was.
@@ -234,5 +240,24 @@ impl Driver {
         } else {
             self.views_due = Some(due);
         }
+    }
+}
+
+/// What happens to the batch as a whole is worth a line; whoever hosts it decides what is a warning.
+fn log(event: &Event) {
+    match event {
+        Event::Claiming { epoch, takeover } => {
+            tracing::Span::current().record("epoch", epoch);
+            tracing::info!(takeover, "the batch is claimed");
+        }
+        Event::Done(done) => tracing::info!(?done, "the batch is over"),
+        Event::Fenced { epoch } => tracing::info!(by = epoch, "another ventilator has taken the batch over"),
+        Event::Failed(reason) => tracing::info!(reason, "the ventilator failed"),
+        Event::WorkerLost { name, in_flight } => tracing::info!(worker = name, in_flight, "a worker is lost"),
+        Event::WorkerRefused { name, reason } => tracing::info!(worker = name, reason, "a worker refused"),
+        Event::ResultsLost { before, settled } => {
+            tracing::info!(before, settled, "the collector's log has lost results");
+        }
+        Event::Health(health) => tracing::info!(?health, "the collector's disk"),
     }
 }

@@ -191,9 +191,9 @@ impl Driver {
                 ExecutorEvent::Finished(finished) => self.machine.handle_finished(now, uid, finished),
                 ExecutorEvent::Stopped(stopped) => self.machine.handle_stopped(now, uid, &stopped),
                 ExecutorEvent::Broken(reason) => self.machine.handle_broken(now, uid, &reason),
-                ExecutorEvent::Warning(text) => tracing::warn!(worker = self.args.name, "{text}"),
+                ExecutorEvent::Warning(text) => tracing::warn!("{text}"),
                 ExecutorEvent::Stuck(reason) => {
-                    tracing::error!(worker = self.args.name, "{reason}");
+                    tracing::error!("{reason}");
                     self.stuck = true;
                     self.machine.handle_drain(now, Duration::ZERO);
                 }

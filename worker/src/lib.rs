@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use harmony_telemetry::LogArgs;
+use tracing::Instrument as _;
 
 pub use args::WorkerArgs;
 pub use driver::{Closure, Ended, STUCK_EXIT, WorkerError, run as serve};
@@ -29,6 +31,8 @@ pub const FAILED_EXIT: u8 = 3;
 struct Program {
     #[command(flatten)]
     args: WorkerArgs,
+    #[command(flatten)]
+    logs: LogArgs,
 }
 
 /// Runs this program as a worker: reads the worker's arguments from the command line and calls the closure for every
@@ -37,8 +41,9 @@ pub fn run<F>(closure: F) -> ExitCode
 where
     F: Fn(TaskContext<'_>) -> Result<Vec<u8>, String> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    main(Program::parse().args, Some(Arc::new(closure)))
+    let Program { args, logs } = Program::parse();
+    let _telemetry = harmony_telemetry::init(&logs, "info");
+    main(args, Some(Arc::new(closure)))
 }
 
 /// Runs a worker to its end and says how this process is to exit.
@@ -46,10 +51,12 @@ pub fn main(args: WorkerArgs, closure: Option<Arc<Closure>>) -> ExitCode {
     if init::is_first() {
         return init::run().unwrap_or_else(|error| failed(&error.into()));
     }
+    // Each line says which worker it is of.
+    let span = tracing::error_span!("worker", worker = args.name);
     let orphan_folder = args.until_stdin_closes.then(|| args.listen.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(WorkerError::from).and_then(|runtime| {
-        let ended = runtime.block_on(driver::run(args, closure));
+        let ended = runtime.block_on(driver::run(args, closure).instrument(span));
         // A closure that holds a thread must not hold the process.
         runtime.shutdown_background();
         ended

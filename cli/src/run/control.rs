@@ -23,7 +23,8 @@ pub(crate) fn serve(dir: &Path, commands: Commands) -> Option<Control> {
         .route("/debug/state", get(state))
         .route("/explain", get(batch))
         .route("/explain/{number}", get(number))
-        .with_state(commands);
+        .with_state(commands)
+        .merge(harmony_admin::log_routes());
     match harmony_admin::control(dir, routes) {
         Ok(control) => Some(control),
         Err(error) => {

@@ -51,6 +51,7 @@ impl Process {
         }
         command
             .args(arguments)
+            .envs(harmony_telemetry::environment())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -13,6 +13,7 @@ use harmony_ventilator::source::TaskSource;
 use harmony_ventilator::success_policy;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::Plan;
 use super::control;
@@ -116,17 +117,13 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
     if let Some(exporter) = &supervisor.exporter {
         supervisor.display.say(&format!("metrics: {}", exporter.place()));
     }
-    let ventilator = tokio::spawn(driver::run(
-        config,
-        source,
-        links,
-        receiver,
-        Host {
-            events,
-            progress,
-            workers,
-        },
-    ));
+    let span = driver::span(&config.name, config.uid);
+    let host = Host {
+        events,
+        progress,
+        workers,
+    };
+    let ventilator = tokio::spawn(driver::run(config, source, links, receiver, host).instrument(span));
     // Whatever goes wrong from here on, the parts that were started are ended.
     let outcome = match supervisor.parts.start_all() {
         Ok(()) => supervisor.watch(&mut inbox, &mut happenings, &shown).await,
@@ -141,6 +138,12 @@ async fn run(args: &RunArgs, plan: &Plan, source: Box<dyn TaskSource>) -> Result
         Some(failure) => Err(failure),
         None => Ok((!supervisor.over).then_some(Interrupted)),
     }
+}
+
+/// What a log line says that is JSON.
+fn message(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line.get("message")?.as_str().map(str::to_owned)
 }
 
 fn config(plan: &Plan, parts: &Parts) -> Config {
@@ -273,8 +276,14 @@ impl Supervisor<'_> {
     fn take_notice(&mut self, notice: Notice) -> Result<(), Failure> {
         match notice {
             Notice::Line(part, line) => {
-                self.parts.note_line(part, &line);
-                self.display.warn(&format!("{}: {}", part.name(), line.trim()));
+                if let Some(message) = message(&line) {
+                    // Already for machines: a name before it would spoil it.
+                    self.parts.note_line(part, &message);
+                    self.display.warn(line.trim());
+                } else {
+                    self.parts.note_line(part, &line);
+                    self.display.warn(&format!("{}: {}", part.name(), line.trim()));
+                }
             }
             Notice::Ended(part, status) => {
                 let now = Instant::now();

@@ -7,8 +7,13 @@ use std::process::{Command, Stdio};
 
 /// Status and body. HTTP/1.0, so that the body is as it is. None if nobody answers.
 pub fn fetch(at: SocketAddr, path: &str) -> Option<(u16, String)> {
+    ask(at, &format!("GET {path} HTTP/1.0\r\nhost: pod\r\n\r\n"))
+}
+
+/// What an HTTP/1.0 request is answered with; none if nobody answers.
+pub fn ask(at: SocketAddr, request: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(at).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: pod\r\n\r\n").ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::metrics::fetch;
+use super::metrics::{ask, fetch};
 use super::processes::send;
 use super::{PATIENCE, wait_for};
 
@@ -60,6 +60,13 @@ impl Pod {
     /// Asks it at its loopback address.
     pub fn private(&self, path: &str) -> (u16, String) {
         fetch(self.loopback, path).unwrap()
+    }
+
+    /// Gives its loopback address something.
+    pub fn put(&self, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let request = format!("PUT {path} HTTP/1.0\r\nhost: pod\r\ncontent-length: {length}\r\n\r\n{body}");
+        ask(self.loopback, &request).unwrap()
     }
 
     /// The value of a series of its metrics.

@@ -368,7 +368,7 @@ impl<'a> Pass<'a> {
                 .publish(&event, &self.object.object_ref(&()))
                 .await;
             if let Err(error) = published {
-                tracing::warn!(%error, batch = self.object.name_any(), "an event cannot be published");
+                tracing::warn!(%error, "an event cannot be published");
             }
         }
         Ok(())

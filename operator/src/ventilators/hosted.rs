@@ -15,6 +15,7 @@ use harmony_ventilator::source::{self, Digest, Opened, SourceConfig, SpoolShare}
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{BatchKey, EVENTS_KEPT, Launch, Running, Settings, VentilatorState, spools};
@@ -254,6 +255,7 @@ impl Hosting {
             }
         };
         let completions = opened.source.completions();
+        let span = driver::span(&launch.key.to_string(), launch.uid);
         let config = config(&self.settings.name, launch, completions);
         let (events, mut happenings) = unbounded_channel();
         let (progress, progress_seen) = watch::channel(Ventilator::new(config.clone()).progress());
@@ -274,7 +276,7 @@ impl Hosting {
             progress,
             workers,
         };
-        let driver = tokio::spawn(driver::run(config, opened.source, links, commands, host));
+        let driver = tokio::spawn(driver::run(config, opened.source, links, commands, host).instrument(span));
         self.watch(&mut views, &mut happenings).await;
         let reason = how_it_ended(driver).await;
         self.shown.end(VentilatorState::Failed { reason });

@@ -8,6 +8,7 @@ mod spools;
 mod state;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,12 @@ pub struct BatchKey {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl fmt::Display for BatchKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// What all ventilators of an operator share.
