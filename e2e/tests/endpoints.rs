@@ -227,9 +227,18 @@ async fn metrics_and_state_tell_what_the_batch_tells() -> Result<()> {
         .await?;
         let (operator, metrics) = leader(test).await?;
         let workers = |state| [("namespace", namespace), ("batch", "held"), ("state", state)];
-        for (state, count) in [("connecting", 0.0), ("idle", 0.0), ("busy", 1.0), ("draining", 0.0)] {
+        for (state, count) in [
+            ("connecting", 0.0),
+            ("idle", 0.0),
+            ("busy", 1.0),
+            ("draining", 0.0),
+            ("suspect", 0.0),
+        ] {
             metrics.expect("harmony_workers", &workers(state), count)?;
         }
+        let answered = [("code", "200"), ("method", "GET")];
+        let requests = metrics.value("harmony_operator_api_requests_total", &answered)?;
+        ensure!(requests >= 1.0, "the API server was asked for nothing");
         expect_status(&metrics, namespace)?;
         ensure!(
             metrics.value("harmony_status_patches_total", &[])? >= 1.0,
@@ -260,6 +269,9 @@ async fn metrics_and_state_tell_what_the_batch_tells() -> Result<()> {
         let of_collector = Metrics::parse(&ask(test, &collector, "/metrics").await?)?;
         of_collector.expect("harmony_collector_tasks", &[("state", "succeeded")], 6.0)?;
         of_collector.expect("harmony_task_results_duplicate_total", &[], 0.0)?;
+        // Six tasks and one retry.
+        of_collector.expect("harmony_task_duration_seconds_count", &[], 7.0)?;
+        of_collector.expect("harmony_tasks_failed_total", &[("reason", "ExitCode")], 0.0)?;
         let flushes = of_collector.value("harmony_collector_flush_duration_seconds_count", &[])?;
         println!("{flushes} flushes for 7 outcomes");
         ensure!(flushes >= 1.0, "nothing was flushed");
