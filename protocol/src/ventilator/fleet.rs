@@ -195,9 +195,12 @@ impl Fleet {
         named.map(|(process, _)| *process).collect()
     }
 
-    /// Whether a process that the host knows by this name may have died.
-    pub(crate) fn is_suspect(&self, key: &str) -> bool {
-        self.suspicions.values().any(|suspicion| suspicion.key == key)
+    /// By the host's names for them, workers of which a process may have died.
+    pub(crate) fn suspects(&self) -> BTreeSet<&str> {
+        self.suspicions
+            .values()
+            .map(|suspicion| suspicion.key.as_str())
+            .collect()
     }
 
     /// The alias is checked so that what was said under an older START does not count.

@@ -223,13 +223,19 @@ impl Ventilator {
                 members.insert(name, member);
             }
         }
+        // Many may be lost at once.
+        let suspects = self.fleet.suspects();
         self.dialler.keys().filter_map(move |peer| match peer {
-            Peer::Worker(name) => Some(self.worker_view(name, members.get(name.as_str()).copied())),
+            Peer::Worker(name) => {
+                let member = members.get(name.as_str()).copied();
+                let suspect = member.is_none() && suspects.contains(name.as_str());
+                Some(self.worker_view(name, member, suspect))
+            }
             Peer::Collector => None,
         })
     }
 
-    fn worker_view(&self, name: &str, member: Option<&Member>) -> WorkerView {
+    fn worker_view(&self, name: &str, member: Option<&Member>, suspect: bool) -> WorkerView {
         let stage = member.map_or(WorkerStage::Dialling, stage);
         let settled = self.fleet.settled.get(name);
         WorkerView {
@@ -238,7 +244,7 @@ impl Ventilator {
             process_id: member.map(|member| member.process_id),
             in_flight: member.map_or(0, |member| member.in_flight),
             draining: self.fleet.draining.contains(name),
-            suspect: member.is_none() && self.fleet.is_suspect(name),
+            suspect,
             greeted: settled.is_some(),
             settled: settled.copied().unwrap_or_default(),
         }
