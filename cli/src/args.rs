@@ -113,8 +113,8 @@ The same command resumes a batch that was interrupted, and prints the result of 
 
 Ctrl-C lets running tasks end; a second Ctrl-C stops them.
 
---metrics shows the batch as the operator does on Kubernetes (namespace=\"local\"), and its collector and workers,
-each with its name as the label part. Port 0 takes a free one, and says which.
+--metrics shows the batch as the operator does on Kubernetes (namespace=\"local\"), and its collector
+and workers, each with its name as the label part. Port 0 takes a free one, and says which.
 
 Exit codes: 0 all succeeded, 1 some tasks failed or the batch ended early, 2 bad input,
 3 something outside the tasks is broken, 130 interrupted.
