@@ -15,6 +15,7 @@ use harmony_protocol::Identity;
 use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output, Settled};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
+use harmony_telemetry::spans;
 use harmony_transport::{EVENTS_AT_ONCE, Endpoint, Event, Events, Transport, TransportError, sleep_until};
 use prometheus::{Gauge, Histogram};
 use tokio::signal::unix::{SignalKind, signal};
@@ -316,14 +317,28 @@ impl Driver {
 
     fn sync(&self, uid: BatchUid, sequence: u64) {
         let Some(recorder) = self.logs.get(&uid) else { return };
+        let span = self.recorded(uid, sequence);
         let (syncer, reports, flush) = (recorder.syncer(), self.reports.clone(), self.flush.clone());
         spawn_blocking(move || {
             let synced = {
                 let _timed = flush.start_timer();
                 syncer.sync()
             };
+            if let Some(span) = span {
+                span.end();
+            }
             let _ = reports.send(Report::Synced(uid, sequence, synced));
         });
+    }
+
+    /// The span of a commit: what it makes durable.
+    fn recorded(&self, uid: BatchUid, sequence: u64) -> Option<spans::Span> {
+        let batch = self.machine.batch(uid).filter(|_| spans::are_made())?;
+        let span = spans::Span::below_batch("recorded", uid.0, batch.epoch(), u64::MAX - sequence)?;
+        let counts = self.machine.counts(uid)?;
+        let settled = i64::try_from(counts.succeeded + counts.failed).unwrap_or(i64::MAX);
+        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        Some(span.with("sequence", sequence).with("settled", settled))
     }
 
     fn keep_checkpoint(&mut self, uid: BatchUid, synced: u64) {

@@ -197,5 +197,6 @@ fn settings(args: &OperatorArgs, links: Links) -> Settings {
         links,
         operator_namespace: args.namespace.clone(),
         scrape_annotations: args.scrape_annotations,
+        trace_flags: args.logs.trace_flags(),
     }
 }

@@ -355,6 +355,29 @@ fn pods_say_where_their_metrics_are_if_they_are_to() {
 }
 
 #[test]
+fn pods_trace_as_the_operator_does() {
+    let flag = "--otlp-endpoint=http://traces.example:4318/";
+    let settings = Settings {
+        trace_flags: vec![flag.to_owned()],
+        ..settings(Links::InsecureTcp)
+    };
+    let batch = batch(SMALL);
+    let words = |pod: Pod| {
+        let container = pod.spec.unwrap().containers.remove(0);
+        [container.command, container.args]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect::<Vec<_>>()
+    };
+    for pod in [worker_pod(&batch, &settings, 0, 0), build(&batch, &settings).collector] {
+        assert!(words(pod).iter().any(|word| word == flag));
+    }
+    let untraced = worker_pod(&batch, &support::settings(Links::InsecureTcp), 0, 0);
+    assert!(words(untraced).iter().all(|word| !word.contains("otlp")));
+}
+
+#[test]
 fn the_agent_comes_as_an_image_where_the_cluster_can() {
     let settings = Settings {
         delivery: Delivery::ImageVolume,

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 
+use url::Url;
+
 use crate::Directives;
 
 /// The environment variable that says which lines are written.
@@ -11,8 +13,8 @@ pub const FILTER_VARIABLE: &str = "HARMONY_LOG";
 /// The environment variable that says how lines look.
 pub const FORMAT_VARIABLE: &str = "HARMONY_LOG_FORMAT";
 
-/// What is logged, and how it looks.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+/// What is logged, how it looks, and where traces go.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct LogArgs {
     /// How log lines look [default: pretty on a terminal, else json]
     #[arg(
@@ -36,6 +38,28 @@ pub struct LogArgs {
         help_heading = "Logs"
     )]
     pub log_level: Option<Directives>,
+    /// Send spans to this OTLP receiver over HTTP, for example `http://collector:4318`; also from
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without it nothing is traced
+    #[arg(
+        long,
+        global = true,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env = true,
+        value_name = "URL",
+        help_heading = "Traces"
+    )]
+    pub otlp_endpoint: Option<Url>,
+    /// The share of chunks and commits that get a span, from 0 to 1; also from `OTEL_TRACES_SAMPLER_ARG` [default: 1]
+    #[arg(
+        long,
+        global = true,
+        env = "OTEL_TRACES_SAMPLER_ARG",
+        hide_env = true,
+        value_name = "RATIO",
+        value_parser = ratio,
+        help_heading = "Traces"
+    )]
+    pub otlp_ratio: Option<f64>,
 }
 
 /// How lines look.
@@ -57,7 +81,24 @@ impl LogFormat {
     }
 }
 
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "it must be a number from 0 to 1".to_owned())
+}
+
 impl LogArgs {
+    /// The flags by which another process traces as these say: none if nothing is to be traced.
+    pub fn trace_flags(&self) -> Vec<String> {
+        let Some(endpoint) = &self.otlp_endpoint else {
+            return Vec::new();
+        };
+        let ratio = self.otlp_ratio.map(|ratio| format!("--otlp-ratio={ratio}"));
+        ratio
+            .into_iter()
+            .chain([format!("--otlp-endpoint={endpoint}")])
+            .collect()
+    }
+
     /// The format that was asked for, or else the one that suits standard error.
     pub fn format(&self) -> LogFormat {
         self.log_format.unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! The logs of Harmony's programs: one set-up, one vocabulary.
+//! The logs and traces of Harmony's programs: one set-up, one vocabulary.
 //!
 //! Lines go to standard error, as JSON or for people. Fields have fixed names, on an event or on a span around it:
 //!
@@ -18,6 +18,7 @@ mod directives;
 mod format;
 mod limit;
 mod setup;
+pub mod spans;
 
 pub use args::{FILTER_VARIABLE, FORMAT_VARIABLE, LogArgs, LogFormat};
 pub use directives::{BadFilter, Directives};

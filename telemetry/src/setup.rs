@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::format::Flat;
 use crate::limit::{INTERVAL, Limited};
-use crate::{Directives, FILTER_VARIABLE, FORMAT_VARIABLE, LogArgs, LogFormat};
+use crate::{Directives, FILTER_VARIABLE, FORMAT_VARIABLE, LogArgs, LogFormat, spans};
 
 /// The logs of this process.
 struct Logs {
@@ -42,6 +42,7 @@ pub struct Telemetry(Limited);
 impl Drop for Telemetry {
     fn drop(&mut self) {
         self.0.tell(true);
+        spans::flush();
     }
 }
 
@@ -76,6 +77,7 @@ pub fn init(args: &LogArgs, default: &str) -> Telemetry {
         return telemetry;
     }
     let filter = Mutex::new(directives);
+    spans::start(args);
     let _ = LOGS.set(Logs { format, handle, filter });
     // Without it, what was left out is told at the end alone.
     let _ = thread::Builder::new().name("log-summary".to_owned()).spawn(move || {

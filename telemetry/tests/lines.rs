@@ -24,7 +24,7 @@ fn main() {
 fn speak(format: LogFormat) {
     let args = LogArgs {
         log_format: Some(format),
-        log_level: None,
+        ..LogArgs::default()
     };
     let _telemetry = harmony_telemetry::init(&args, "warn");
     let span = tracing::error_span!("batch", batch = "a/b", epoch = tracing::field::Empty);

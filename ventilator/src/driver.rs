@@ -7,6 +7,7 @@ use harmony_protocol::ventilator::{
     Config, Event, Explanation, NumberExplanation, Output, Payloads, Progress, Snapshot, Ventilator, WorkerView,
 };
 use harmony_protocol::wire::Work;
+use harmony_telemetry::spans;
 use harmony_transport::{EVENTS_AT_ONCE, Event as LinkEvent, Events, Transport, sleep_until};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
@@ -97,6 +98,9 @@ struct Driver {
     transport: Transport,
     host: Host,
     over: bool,
+    uid: BatchUid,
+    /// Of the epoch.
+    span: Option<spans::Span>,
     /// When the views of the workers are renewed, if anything happened since the last time.
     views_due: Option<Instant>,
     viewed: Option<Instant>,
@@ -118,6 +122,8 @@ pub async fn run(
     let (transport, mut events) = links;
     let source = Source(source);
     let mut driver = Driver {
+        uid: config.uid,
+        span: None,
         machine: Ventilator::new(config),
         source,
         transport,
@@ -127,6 +133,7 @@ pub async fn run(
         viewed: None,
     };
     driver.serve(&mut events, &mut commands).await;
+    driver.trace(None);
     driver.machine.handle_leave(Instant::now());
     driver.perform();
     driver.transport.wait_closed(&mut events).await;
@@ -210,6 +217,9 @@ impl Driver {
                 }
                 Output::Event(event) => {
                     log(&event);
+                    if let Event::Claiming { epoch, .. } = &event {
+                        self.trace(Some(*epoch));
+                    }
                     self.over |= matches!(event, Event::Done(_) | Event::Fenced { .. } | Event::Failed(_));
                     if self.over {
                         // Whoever hears of the end sees how far it was.
@@ -221,6 +231,16 @@ impl Driver {
             }
         }
         self.show(now);
+    }
+
+    /// The span of an epoch ends with it.
+    fn trace(&mut self, next: Option<Epoch>) {
+        if let Some(span) = self.span.take() {
+            let counts = self.machine.progress().counts;
+            let settled = counts.succeeded + counts.failed;
+            span.with("settled", i64::try_from(settled).unwrap_or(i64::MAX)).end();
+        }
+        self.span = next.and_then(|epoch| spans::Span::batch(self.uid.0, epoch));
     }
 
     fn show(&mut self, now: Instant) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use harmony_admin::{AdminError, Inspections, Router};
 use harmony_protocol::Identity;
-use harmony_protocol::ids::{BatchUid, ProcessId};
+use harmony_protocol::ids::{BatchUid, Epoch, ProcessId};
 use harmony_protocol::wire::{Role, Work};
 use harmony_protocol::worker::{Config, Output, Worker};
 use harmony_transport::{EVENTS_AT_ONCE, Event, Events, Transport, TransportError, sleep_until};
@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::args::WorkerArgs;
+use crate::chunks::Chunks;
 use crate::executor::{self, Executor, ExecutorEvent, Setup, TaskContext};
 use crate::observe::Snapshot;
 use crate::parent;
@@ -61,6 +62,7 @@ struct Driver {
     transport: Transport,
     executors: BTreeMap<BatchUid, Box<dyn Executor>>,
     reports: UnboundedSender<Report>,
+    chunks: Chunks,
     stuck: bool,
     ended: Option<Ended>,
 }
@@ -92,6 +94,7 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
         transport,
         executors: BTreeMap::new(),
         reports,
+        chunks: Chunks::default(),
         stuck: false,
         ended: None,
         args,
@@ -188,8 +191,14 @@ impl Driver {
                 self.machine.handle_prepared(now, uid, window);
             }
             Report::Executor(uid, event) => match event {
-                ExecutorEvent::Finished(finished) => self.machine.handle_finished(now, uid, finished),
-                ExecutorEvent::Stopped(stopped) => self.machine.handle_stopped(now, uid, &stopped),
+                ExecutorEvent::Finished(finished) => {
+                    self.chunks.ended(uid, finished.iter().map(|task| task.number));
+                    self.machine.handle_finished(now, uid, finished);
+                }
+                ExecutorEvent::Stopped(stopped) => {
+                    self.chunks.ended(uid, stopped.iter().map(|(number, _)| *number));
+                    self.machine.handle_stopped(now, uid, &stopped);
+                }
                 ExecutorEvent::Broken(reason) => self.machine.handle_broken(now, uid, &reason),
                 ExecutorEvent::Warning(text) => tracing::warn!("{text}"),
                 ExecutorEvent::Stuck(reason) => {
@@ -214,6 +223,9 @@ impl Driver {
                 Output::Prepare { uid, name, work } => self.prepare(uid, name, &work),
                 Output::Run { uid, tasks } => {
                     if let Some(executor) = self.executors.get_mut(&uid) {
+                        let machine = &self.machine;
+                        let epoch = || epoch(machine, uid);
+                        self.chunks.begin(uid, epoch, &self.args.name, &tasks);
                         executor.submit(tasks);
                     }
                 }
@@ -223,6 +235,7 @@ impl Driver {
                     }
                 }
                 Output::Release { uid } => {
+                    self.chunks.release(uid);
                     // Killing and reaping takes its time; nobody waits for it.
                     if let Some(executor) = self.executors.remove(&uid) {
                         drop(tokio::task::spawn_blocking(move || drop(executor)));
@@ -272,4 +285,10 @@ impl Driver {
             }
         });
     }
+}
+
+fn epoch(machine: &Worker, uid: BatchUid) -> Epoch {
+    let batches = machine.snapshot().batches;
+    let batch = batches.iter().find(|batch| batch.uid == uid);
+    batch.map_or(0, |batch| batch.epoch)
 }

@@ -3,6 +3,7 @@
 //! A worker of one's own is a program that calls [`run`] with a closure, and is named as `executor.library.command`.
 
 mod args;
+mod chunks;
 mod driver;
 pub mod executor;
 mod init;

@@ -84,7 +84,8 @@ impl Parts {
             logs.into(),
             "--until-stdin-closes".into(),
         ];
-        commands.insert(Part::Collector, collector);
+        let traced = || harmony_telemetry::spans::flags().iter().map(OsString::from);
+        commands.insert(Part::Collector, collector.into_iter().chain(traced()).collect());
         for part in (0..batch.parallelism).map(Part::Worker) {
             let mut command: Vec<OsString> = match &batch.executor {
                 Executor::Library(own) => own_program(own, &work_dir),
@@ -106,6 +107,7 @@ impl Parts {
                 "--until-stdin-closes".into(),
             ];
             command.extend(flags);
+            command.extend(traced());
             commands.insert(part, command);
         }
         Ok(Self {

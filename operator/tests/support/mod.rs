@@ -65,6 +65,7 @@ pub(crate) fn settings(links: Links) -> Settings {
         links,
         operator_namespace: "harmony-system".to_owned(),
         scrape_annotations: false,
+        trace_flags: Vec::new(),
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn run_worker(batch: &Batch, settings: &Settings, pod: &str, containe
     ]);
     args.extend(texts(["--grace", &grace]));
     args.extend(link(settings.links));
+    args.extend(settings.trace_flags.iter().cloned());
     if settings.links == Links::MutualTls {
         args.extend(["--tls-peer-name".to_owned(), certificates::collector_name(batch)]);
     }
@@ -65,6 +66,7 @@ pub(super) fn collector(settings: &Settings, size: Option<u64>) -> Vec<String> {
     let size = size.map_or_else(|| "fs".to_owned(), |bytes| bytes.to_string());
     let mut command = texts([IMAGE_PROGRAM, "collector", "--dir", LOG_DIR, "--max-log-bytes", &size]);
     command.extend(link(settings.links));
+    command.extend(settings.trace_flags.iter().cloned());
     command
 }
 

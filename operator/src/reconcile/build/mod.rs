@@ -38,6 +38,8 @@ pub struct Settings {
     pub operator_namespace: String,
     /// Pods say by annotations where their metrics are.
     pub scrape_annotations: bool,
+    /// The flags by which pods trace as the operator does; none if nothing is traced.
+    pub trace_flags: Vec<String>,
 }
 
 /// How the agent comes into worker pods.
