@@ -58,6 +58,7 @@ fn the_schema_knows_the_values_and_no_others() {
         let kind = match value {
             Value::String(_) => "string",
             Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_f64() => "number",
             Value::Number(_) => "integer",
             Value::Array(_) => "array",
             _ => "object",
