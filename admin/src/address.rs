@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::{AddrParseError, SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -71,10 +72,7 @@ impl Socket {
                 Ok(Self::Tcp(listener))
             }
             Address::Unix(path) => {
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                remove_dead(path)?;
                 let listener = UnixListener::bind(path)?;
                 listener.set_nonblocking(true)?;
                 Ok(Self::Unix(listener, path.clone()))
@@ -108,9 +106,37 @@ impl Socket {
     }
 }
 
+/// Removes a socket that nobody serves any more. Whatever else is there stays, and makes `bind` fail.
+fn remove_dead(path: &Path) -> io::Result<()> {
+    if !is_socket(path) {
+        return Ok(());
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_sockets_of_the_dead_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let bind = |name: &str| Socket::bind(&Address::Unix(folder.path().join(name)));
+        std::fs::write(folder.path().join("file"), "precious").unwrap();
+        assert!(bind("file").is_err());
+        assert_eq!(std::fs::read(folder.path().join("file")).unwrap(), b"precious");
+        let living = bind("socket").unwrap_or_else(|error| panic!("{error}"));
+        assert!(bind("socket").is_err(), "somebody serves it");
+        drop(living);
+        assert!(bind("socket").is_ok());
+    }
 
     #[test]
     fn addresses_are_read_as_they_are_written() {

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn afolder_answers_however_long_its_path_is_and_whatever_was_left_in_it() {
+    async fn a_folder_answers_however_long_its_path_is_and_whatever_was_left_in_it() {
         let base = tempfile::tempdir().unwrap();
         let long = base.path().join("l".repeat(PATH_BYTES));
         fs::create_dir(&long).unwrap();

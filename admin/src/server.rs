@@ -9,7 +9,7 @@ use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::address::Socket;
+use crate::address::{Socket, is_socket};
 use crate::listener::IDLE_AFTER;
 use crate::{Address, AdminArgs, Inspector, Snapshot, routes};
 
@@ -46,7 +46,9 @@ pub struct Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        if let Some(Address::Unix(path)) = &self.admin {
+        if let Some(Address::Unix(path)) = &self.admin
+            && is_socket(path)
+        {
             // Whoever comes next removes what is left.
             let _ = std::fs::remove_file(path);
         }

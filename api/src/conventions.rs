@@ -47,3 +47,6 @@ pub const LOOPBACK_PORT: u16 = 27_781;
 
 /// The operator's name: field manager, event reporter, value of `managedBy`.
 pub const OPERATOR: &str = "harmony.dev/operator";
+
+/// How an operator that does not lead begins its answer to who asks about a batch.
+pub const STANDS_BY: &str = "this operator stands by";

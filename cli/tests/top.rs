@@ -42,34 +42,33 @@ fn top(bench: &Bench, more: &[&str]) -> Command {
     command
 }
 
-/// What `harmony top` prints, once it says this.
-fn printed(bench: &Bench, said: &str) -> String {
-    wait_for(said, PATIENCE, || {
+/// Waits until `harmony top` prints all of these on one page.
+fn printed(bench: &Bench, said: &[&str]) {
+    wait_for(&format!("{said:?}"), PATIENCE, || {
         let output = top(bench, &[]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        text.contains(said).then_some(text)
-    })
+        said.iter().all(|said| text.contains(said)).then_some(())
+    });
 }
 
 #[test]
 fn where_there_is_no_terminal_one_page_is_printed() {
     let bench = bench();
     let run = bench.start();
-    let text = printed(&bench, "Longest at workers");
-    for said in [
+    let page = [
         "test in ./out",
         "[........................................] 0/5000 (0 %)",
         "1 of 1 workers ready",
         "Workers (1 of 1 ready)",
         "worker-0",
         "test is running",
-    ] {
-        assert!(text.contains(said), "{said}: {text}");
-    }
+        "Longest at workers",
+    ];
+    printed(&bench, &page);
     run.kill();
     bench.write("go", "");
     wait_for("its parts to end", PATIENCE, || bench.living().is_empty().then_some(()));
-    printed(&bench, "test is not done: no run is going on");
+    printed(&bench, &["test is not done: no run is going on"]);
 }
 
 /// `harmony top` on a terminal.
@@ -136,7 +135,7 @@ impl Terminal {
 fn a_terminal_is_as_it_was_after_a_key_and_after_a_signal() {
     let bench = bench();
     let run = bench.start();
-    printed(&bench, "Longest at workers");
+    printed(&bench, &["Longest at workers"]);
     let mut terminal = Terminal::start(&bench);
     terminal.wait_for("Longest at workers");
     // All batches, which is this one, and back again.

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::get;
 use harmony_admin::ANSWER_WITHIN;
+use harmony_api::conventions::STANDS_BY;
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::{Explanation, NumberExplanation};
 use tokio::sync::watch;
@@ -53,8 +54,8 @@ async fn number(
 impl Asked {
     fn find(&self, namespace: String, name: String) -> Result<BatchUid, Refusal> {
         if matches!(*self.role.borrow(), Role::Standby | Role::Deposed) {
-            let standby = "this operator stands by; the lease harmony-operator names the one that leads\n";
-            return Err((StatusCode::SERVICE_UNAVAILABLE, standby.to_owned()));
+            let standby = format!("{STANDS_BY}; the lease harmony-operator names the one that leads\n");
+            return Err((StatusCode::SERVICE_UNAVAILABLE, standby));
         }
         let key = BatchKey { namespace, name };
         let mut batches = self.ventilators.keys().into_iter();

@@ -39,21 +39,21 @@ pub struct LogArgs {
     )]
     pub log_level: Option<Directives>,
     /// Send spans to this OTLP receiver over HTTP, for example `http://collector:4318`; also from
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`. Without it nothing is traced
+    /// `HARMONY_OTLP_ENDPOINT`. Without it nothing is traced
     #[arg(
         long,
         global = true,
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        env = "HARMONY_OTLP_ENDPOINT",
         hide_env = true,
         value_name = "URL",
         help_heading = "Traces"
     )]
     pub otlp_endpoint: Option<Url>,
-    /// The share of chunks and commits that get a span, from 0 to 1; also from `OTEL_TRACES_SAMPLER_ARG` [default: 1]
+    /// The share of chunks and commits that get a span, from 0 to 1; also from `HARMONY_OTLP_RATIO` [default: 1]
     #[arg(
         long,
         global = true,
-        env = "OTEL_TRACES_SAMPLER_ARG",
+        env = "HARMONY_OTLP_RATIO",
         hide_env = true,
         value_name = "RATIO",
         value_parser = ratio,

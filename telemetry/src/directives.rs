@@ -31,7 +31,8 @@ impl std::error::Error for BadFilter {}
 
 impl Directives {
     pub(crate) fn filter(&self) -> EnvFilter {
-        EnvFilter::new(&self.0)
+        // Only kinds that were shown can be left out, so this shows nothing that the user does not want to see.
+        EnvFilter::new(format!("{},{}=trace", self.0, crate::limit::TARGET))
     }
 
     /// As they were given.

@@ -14,7 +14,7 @@ pub(crate) const LINES: u32 = 20;
 /// After this time a kind may be written again, and is told of what was left out.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// Where summaries come from: they are not limited themselves.
-const TARGET: &str = "harmony_telemetry::limit";
+pub(crate) const TARGET: &str = "harmony_telemetry::limit";
 
 /// Lines that were left out since the process began.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
@@ -105,7 +105,7 @@ impl Limited {
             count,
         } in due
         {
-            // The level of the kind, so that a filter that shows it shows this too.
+            // At the level of the kind; filters let it through.
             match level {
                 Level::ERROR => tracing::error!(target: TARGET, kind, line, "{count} more of this kind"),
                 Level::WARN => tracing::warn!(target: TARGET, kind, line, "{count} more of this kind"),

@@ -1,9 +1,9 @@
 //! Listening sockets: Unix with its file, TCP with its policy.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -71,18 +71,12 @@ pub(crate) async fn bind(
     }
 }
 
+/// The folder must be there: one that was swept away is not to be made again by a process that was just starting.
 fn bind_unix(endpoint: &Endpoint, path: &Path) -> Result<UnixListener, TransportError> {
     let listen = |cause| TransportError::Listen {
         endpoint: endpoint.clone(),
         cause,
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(listen)?;
-    }
     if is_socket(path) {
         match StdStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(listen)?,

@@ -171,7 +171,10 @@ impl Driver {
             Command::Work(work) => self.machine.handle_work(now, work),
             Command::DrainWorker(name) => self.machine.handle_worker_drain(now, &name),
             Command::UndrainWorker(name) => self.machine.handle_worker_undrain(now, &name),
-            // Who asked may have gone.
+            // Who asked may have gone, and what nobody waits for is not worth finding out.
+            Command::Show(answer) if answer.is_closed() => {}
+            Command::Explain(answer) if answer.is_closed() => {}
+            Command::ExplainNumber(_, answer) if answer.is_closed() => {}
             Command::Show(answer) => drop(answer.send(self.machine.snapshot())),
             Command::Explain(answer) => drop(answer.send(self.machine.explain(now))),
             Command::ExplainNumber(number, answer) => drop(answer.send(self.machine.explain_number(now, number))),

@@ -35,7 +35,7 @@ pub fn leave_folder(listen: &Endpoint) {
     };
     let owner = folder.join(OWNER_FILE);
     let Ok(file) = File::open(&owner) else {
-        // The folder was swept already, and made again by a part that was just starting. A folder of somebody else's
+        // Another one that left has taken the owner's file, and then found this one's socket. A folder of somebody else's
         // has something in it, and stays.
         let _ = fs::remove_dir(folder);
         return;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use harmony_api::conditions::{COMPLETE, FAILED, SUSPENDED};
-use harmony_api::conventions::{BATCH_UID_LABEL, COLLECTOR_ROLE, ROLE_LABEL};
+use harmony_api::conditions::{COMPLETE, FAILED};
+use harmony_api::conventions::{BATCH_UID_LABEL, COLLECTOR_ROLE, ROLE_LABEL, STANDS_BY};
 use harmony_api::pod::waiting;
 use harmony_api::spec::HarmonyBatch;
 use http_body_util::{BodyExt, Limited};
@@ -85,13 +85,11 @@ fn end(batch: &HarmonyBatch) -> Option<String> {
     Some(format!("{word} ({}){said}", ended.reason))
 }
 
-/// Whether nobody has taken it up. What is suspended its conditions tell.
+/// Whether nobody has taken it up.
 fn idle(batch: &HarmonyBatch) -> Option<String> {
     let status = batch.status.as_ref();
     let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let suspended = conditions.iter().any(|condition| condition.type_ == SUSPENDED);
-    let untouched = conditions.is_empty() && !suspended;
-    untouched.then(|| {
+    conditions.is_empty().then(|| {
         "no operator has taken it up: does one run (kubectl get pods -A -l app.kubernetes.io/name=harmony), and for this namespace?"
             .to_owned()
     })
@@ -173,7 +171,7 @@ async fn ask_operator(cluster: &Cluster, operator: &str, account: &mut Account, 
         }
     };
     let path = format!("/explain/{}/{}", cluster.namespace, account.name);
-    let mut said = format!("no operator pod is in namespace {operator}; --operator-namespace names another one");
+    let mut said = None;
     for pod in found.iter().filter(|pod| is_running(pod)) {
         match ask(&pods, operator, &pod.name_any(), &path).await {
             Ok(told) => {
@@ -187,10 +185,15 @@ async fn ask_operator(cluster: &Cluster, operator: &str, account: &mut Account, 
                 }
                 return;
             }
-            Err(why) => said = why,
+            // The one that leads knows why there is no answer; the others only that they do not lead.
+            Err(why) if !why.contains(STANDS_BY) => said = Some(why),
+            Err(why) => said = said.or(Some(why)),
         }
     }
-    account.unknown.push(format!("the operator: {said}"));
+    let none = || format!("no operator pod is in namespace {operator}; --operator-namespace names another one");
+    account
+        .unknown
+        .push(format!("the operator: {}", said.unwrap_or_else(none)));
 }
 
 async fn ask_collector(

@@ -69,8 +69,17 @@ fn sweep(base: &Path) {
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     for dir in ours.map(|entry| entry.path()) {
         if is_abandoned(&dir, me) {
-            let _ = fs::remove_dir_all(&dir);
+            remove(&dir);
         }
+    }
+}
+
+/// Under another name first: a part that is just starting must put nothing into a folder that is half removed.
+fn remove(dir: &Path) {
+    let mut gone = dir.as_os_str().to_owned();
+    gone.push(".gone");
+    if fs::rename(dir, &gone).is_ok() {
+        let _ = fs::remove_dir_all(&gone);
     }
 }
 
@@ -86,7 +95,7 @@ fn is_abandoned(dir: &Path, me: u32) -> bool {
         // Shared, since a part that leaves just now looks in the same way.
         return owner.try_lock_shared().is_ok();
     }
-    // It is just being made, or was swept and made again by a part that was just starting; or one of them was killed.
+    // It is just being made, or whoever made or removed it was killed.
     let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
     !maker_lives(dir) && !entries.any(|entry| answers(&entry))
 }

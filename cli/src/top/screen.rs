@@ -165,7 +165,7 @@ fn one(page: &Page, name: &str, now: Timestamp) -> Vec<Line<'static>> {
 }
 
 fn bar(counts: TaskCounts) -> String {
-    let filled = usize::try_from(percent(counts)).unwrap_or_default() * BAR / 100;
+    let filled = usize::try_from(percent(counts)).unwrap_or_default().min(100) * BAR / 100;
     format!("[{}{}]", "#".repeat(filled), ".".repeat(BAR.saturating_sub(filled)))
 }
 
