@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use harmony_admin::{AdminError, Inspections, Router};
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, Epoch, ProcessId};
-use harmony_protocol::wire::{Role, Work};
-use harmony_protocol::worker::{Config, Output, Worker};
+use harmony_protocol::wire::{OutcomeCode, Role, Work};
+use harmony_protocol::worker::{Config, Finished, Output, Worker};
 use harmony_transport::{EVENTS_AT_ONCE, Event, Events, Transport, TransportError, sleep_until};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -193,13 +193,26 @@ impl Driver {
             Report::Executor(uid, event) => match event {
                 ExecutorEvent::Finished(finished) => {
                     self.chunks.ended(uid, finished.iter().map(|task| task.number));
+                    for task in finished.iter().filter(|task| task.outcome != OutcomeCode::Succeeded) {
+                        let Finished {
+                            number,
+                            attempt,
+                            outcome,
+                            code,
+                            ..
+                        } = task;
+                        tracing::debug!(number, %attempt, ?outcome, code, "an attempt failed");
+                    }
                     self.machine.handle_finished(now, uid, finished);
                 }
                 ExecutorEvent::Stopped(stopped) => {
                     self.chunks.ended(uid, stopped.iter().map(|(number, _)| *number));
                     self.machine.handle_stopped(now, uid, &stopped);
                 }
-                ExecutorEvent::Broken(reason) => self.machine.handle_broken(now, uid, &reason),
+                ExecutorEvent::Broken(reason) => {
+                    self.chunks.release(uid);
+                    self.machine.handle_broken(now, uid, &reason);
+                }
                 ExecutorEvent::Warning(text) => tracing::warn!("{text}"),
                 ExecutorEvent::Stuck(reason) => {
                     tracing::error!("{reason}");
