@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench;
 use crate::chart;
 use crate::cluster::{self, Layout};
 use crate::context::Context;
@@ -38,6 +39,12 @@ enum Command {
         /// Handed on to the simulator, as --help is.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Measures what something costs: both sides in turns, and their ratio.
+    Bench {
+        /// What is compared.
+        #[arg(value_enum)]
+        subject: bench::Subject,
     },
     /// A real Kubernetes of two nodes on this machine, for tests and for trying things out. Needs root and Go.
     Cluster(ClusterArguments),
@@ -93,6 +100,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Chart => Context::from_environment(false).and_then(|context| chart::write(&context)),
         Command::Simulate { arguments } => {
             Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
+        }
+        Command::Bench { subject } => {
+            Context::from_environment(false).and_then(|context| bench::bench(&context, subject))
         }
         Command::Cluster(arguments) => run_cluster(&arguments),
         Command::E2e(arguments) => e2e::run(&arguments),

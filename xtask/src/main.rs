@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test`, `soak`, `simulate`, `cluster` and `e2e`.
 
 mod alerts;
+mod bench;
 mod cargo_test;
 mod chart;
 mod cli;
