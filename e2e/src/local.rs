@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -246,29 +245,6 @@ impl Node {
         Ok(Frozen(ids))
     }
 
-    /// Lets a container that runs here write so many bytes a second to its disk, and no more, for as long as it lives.
-    pub fn slow_down(&self, pod: &Pod, bytes_per_second: u32) -> Result<()> {
-        let container = container(pod)?;
-        let device = fs::metadata("/")?.dev();
-        let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
-        let limits = [
-            (
-                "blkio.throttle.write_bps_device",
-                format!("{major}:{minor} {bytes_per_second}"),
-            ),
-            ("io.max", format!("{major}:{minor} wbps={bytes_per_second}")), // version 2
-        ];
-        let folders = self.cgroups.iter().flat_map(|folder| below(folder));
-        for folder in folders.filter(|folder| folder.to_string_lossy().contains(&container)) {
-            for (file, limit) in &limits {
-                if folder.join(file).exists() {
-                    return Ok(fs::write(folder.join(file), limit)?);
-                }
-            }
-        }
-        bail!("container {container} has no limit of writing")
-    }
-
     /// The metrics of a pod, asked for at its own address, without the API server.
     pub fn metrics_of(&self, ip: &str) -> Result<String> {
         let request = format!("GET /metrics HTTP/1.0\r\nHost: {ip}\r\n\r\n");
@@ -277,15 +253,6 @@ impl Node {
         ensure!(head.contains(" 200 "), "{ip}: {head}");
         Ok(body.to_owned())
     }
-}
-
-/// A cgroup and all below it.
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let mut found: Vec<PathBuf> = folders.flat_map(|entry| below(&entry.path())).collect();
-    found.push(folder.to_owned());
-    found
 }
 
 /// The processes in a cgroup and in those below it.

@@ -25,6 +25,7 @@ const DNS_TCP: Port = (53, "TCP");
 const HTTPS: Port = (443, "TCP");
 const HTTP: Port = (80, "TCP");
 const API: Port = (6_443, "TCP");
+const OTLP: Port = (4_318, "TCP");
 /// Whatever else a pod may listen on.
 const OTHER: Port = (8_080, "TCP");
 
@@ -86,6 +87,8 @@ const FLOWS: &[(&str, &str, &[Port], Verdict)] = &[
     ("operator", "source host", &[HTTP], UNLESS_NARROW),
     ("operator", "outside", &[API, HTTPS, HTTP], UNLESS_NARROW),
     ("operator", "user's pod", &[LINK, OTHER], UNLESS_NARROW),
+    ("operator", "trace receiver", &[OTLP], ALWAYS),
+    ("operator", "trace receiver", &[OTHER], UNLESS_NARROW),
     // What the pods of batches reach is not Harmony's to say.
     ("render worker", "dns", &[DNS, DNS_TCP], ALWAYS),
     ("render worker", "API server", &[API], ALWAYS),
@@ -118,6 +121,7 @@ impl Cluster {
             ("impostor of the operator", "films", operator),
             ("neighbour of the operator", "harmony-system", named("other")),
             ("user's pod", "films", named("web")),
+            ("trace receiver", "observability", named("otel-collector")),
             ("impostor of a worker", "films", render.clone()),
             ("impostor of a worker in ads", "ads", render),
             ("prometheus", "monitoring", named("prometheus")),
