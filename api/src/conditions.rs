@@ -28,6 +28,8 @@ pub const RESULTS_AVAILABLE: &str = "ResultsAvailable";
 
 /// The reasons, each in `UpperCamelCase`.
 pub mod reason {
+    /// Reasons that tell no trouble.
+    pub const BENIGN: [&str; 6] = [STARTING, AS_DESIRED, RUNNING, FINISHED, SUSPENDED, RESUMED];
     /// Complete: every task has succeeded.
     pub const COMPLETIONS_REACHED: &str = "CompletionsReached";
     /// Complete: a rule of the success policy is met.

@@ -98,14 +98,6 @@ fn causes(account: &Account) -> Vec<Cause> {
 }
 
 fn of_conditions(conditions: &[Condition], of_pods: Weight) -> Vec<Cause> {
-    let benign = [
-        reason::STARTING,
-        reason::AS_DESIRED,
-        reason::RUNNING,
-        reason::FINISHED,
-        reason::SUSPENDED,
-        reason::RESUMED,
-    ];
     let said = |condition: &Condition| {
         let text = condition.message.split_whitespace().collect::<Vec<_>>().join(" ");
         let kind = match condition.type_.as_str() {
@@ -136,7 +128,7 @@ fn of_conditions(conditions: &[Condition], of_pods: Weight) -> Vec<Cause> {
         let told = causes
             .iter()
             .any(|(_, other)| !condition.message.is_empty() && other.contains(&condition.message));
-        if !told && !benign.contains(&condition.reason.as_str()) || condition.type_ == SUSPENDED {
+        if !told && !reason::BENIGN.contains(&condition.reason.as_str()) || condition.type_ == SUSPENDED {
             causes.push((weight, text));
         }
     }

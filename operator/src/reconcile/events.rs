@@ -11,16 +11,6 @@ use super::conditions::find;
 /// Bytes of an event's note: the API server's limit is 1,024.
 const MAX_NOTE: usize = 1_000;
 
-/// Reasons that tell no trouble.
-const BENIGN: [&str; 6] = [
-    reason::STARTING,
-    reason::AS_DESIRED,
-    reason::RUNNING,
-    reason::FINISHED,
-    reason::SUSPENDED,
-    reason::RESUMED,
-];
-
 /// An event about a batch.
 pub(crate) fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     let mut end = note.len().min(MAX_NOTE);
@@ -57,7 +47,7 @@ fn of_condition(condition: &Condition, was_told: bool) -> Option<Event> {
         (SUSPENDED, false) if was_told => (EventType::Normal, "Resumed"),
         (FAILED, true) => (EventType::Warning, condition.reason.as_str()),
         (PROGRESSING | WORKERS_READY | COLLECTOR_READY | RESULTS_AVAILABLE, false)
-            if !BENIGN.contains(&condition.reason.as_str()) =>
+            if !reason::BENIGN.contains(&condition.reason.as_str()) =>
         {
             (EventType::Warning, condition.reason.as_str())
         }
