@@ -62,7 +62,7 @@ fn run(case: &[u8]) -> Vec<&'static str> {
         Ok(addressed) => {
             check_meaning(&addressed);
             match addressed.1 {
-                Message::Tasks(_) | Message::Results(_) => vec!["decoded", "decoded hot"],
+                Message::Tasks(_) | Message::Results(_) | Message::Part(_) => vec!["decoded", "decoded hot"],
                 _ => vec!["decoded"],
             }
         }
@@ -93,7 +93,7 @@ fn check_meaning(addressed: &Addressed) {
             .pieces()
             .all(|(entry, payload)| payload.len() as u64 == u64::from(entry.length)),
         Message::Results(results) => results.pieces().all(|(entry, output, log)| {
-            output.len() as u64 == u64::from(entry.output) && log.len() as u64 == u64::from(entry.log)
+            output.len() as u64 == u64::from(entry.inline()) && log.len() as u64 == u64::from(entry.log)
         }),
         _ => true,
     };
@@ -138,6 +138,7 @@ fn hot() -> [(&'static str, Message); 4] {
         duration_micros: 15,
         output: 3,
         log: 2,
+        parted: None,
     };
     let tasks = |numbers: Range<u64>, alone| {
         Message::Tasks(Tasks {

@@ -53,6 +53,13 @@ pub const RESULTS_PER_MESSAGE: usize = 1_024;
 pub const RESULTS_BYTES: usize = 1 << 20;
 /// The largest `results.maxBytesPerTask`, in bytes.
 pub const MAX_OUTPUT: u64 = 64 << 20;
+/// The bytes of one output, or payload, that travel whole in RESULTS or TASKS; a longer one goes ahead in PARTs, so that no
+/// message is much longer than others.
+pub const INLINE_BYTES: usize = 1 << 20;
+/// The most bytes that one PART carries: enough that the cost per message vanishes.
+pub const PART_BYTES: usize = 1 << 20;
+/// The largest output, or payload, that travels in PARTs, in bytes.
+pub const MAX_PARTED: u64 = 1 << 30;
 /// The largest message body in bytes that a link lets pass: the largest output, its log tail and the index.
 #[allow(clippy::cast_possible_truncation)] // 64 MiB
 pub const MAX_MESSAGE: usize = (MAX_OUTPUT as usize) + (2 << 20);

@@ -137,6 +137,7 @@ fn success(sequence: u64, number: u64) -> Message {
         duration_micros: 0,
         output: 0,
         log: 0,
+        parted: None,
     };
     Message::Results(Results {
         sequence,
@@ -340,6 +341,7 @@ fn outcome(number: u64, outcome: OutcomeCode, duration_micros: u64) -> ResultEnt
         duration_micros,
         output: 1,
         log: 0,
+        parted: None,
     }
 }
 

@@ -35,7 +35,7 @@ fn each_example_is_its_message() {
         let (language, body) = examples.remove(name).unwrap_or_else(|| panic!("{name} has no example"));
         let is_hot = matches!(
             message.kind(),
-            Kind::Want | Kind::Credit | Kind::Tasks | Kind::Results | Kind::Ack
+            Kind::Want | Kind::Credit | Kind::Tasks | Kind::Results | Kind::Ack | Kind::Part
         );
         let frames = match language.as_str() {
             "hex" => hex::frames(&body).unwrap_or_else(|| panic!("the example of {name} is not in the format")),

@@ -56,8 +56,8 @@ fn headers() {
         "the message is of version 2; this party speaks version 1 (only HELLO may be of another)"
     );
     assert_eq!(
-        error(&with("ping", 0, 3, &[22])),
-        "the message is of kind 22; known are 1 (HELLO) to 21 (BYE)"
+        error(&with("ping", 0, 3, &[23])),
+        "the message is of kind 23; known are 1 (HELLO) to 22 (PART)"
     );
     assert_eq!(
         error(&with("hello", 0, 7, &[1])),
@@ -185,8 +185,53 @@ fn entries() {
 }
 
 #[test]
+fn parts() {
+    assert_eq!(
+        error(&with("results", 1, 29, &[2])),
+        "RESULTS has 2 as the way of the output of number 42; known are 0 (inline) and 1 (in parts)"
+    );
+    assert_eq!(
+        error(&with("results", 1, 48 + 29, &[1])),
+        "RESULTS has an output in parts for number 43, which failed; only that of a success travels so"
+    );
+    assert_eq!(
+        error(&with("results-parted", 1, 36, &[64, 0, 0, 1])),
+        "an output of RESULTS has 1073741825 bytes; at most 1073741824 are allowed"
+    );
+    assert_eq!(
+        error(&with("part", 1, 16, &[0; 4])),
+        "PART has attempt 0 of number 42; attempts count from 1"
+    );
+    assert_eq!(
+        error(&with("part", 1, 24, &[0, 0, 0, 0, 63, 255, 255, 252])),
+        "the whole of PART has 1073741825 bytes; at most 1073741824 are allowed"
+    );
+    assert_eq!(
+        error(&with("part", 1, 24, &[255; 8])),
+        format!(
+            "the whole of PART has {} bytes; at most 1073741824 are allowed",
+            u64::MAX
+        )
+    );
+    let sized = |bytes: usize| {
+        let mut part = sample("part");
+        part[2] = vec![0; bytes].into();
+        error(&part)
+    };
+    assert_eq!(sized(0), "PART of number 42 has no bytes; allowed are 1 to 1048576");
+    assert_eq!(
+        sized(1_048_577),
+        "the piece of PART has 1048577 bytes; at most 1048576 are allowed"
+    );
+    assert!(sized(1_048_576).starts_with("accepted"));
+    let mut short = sample("part");
+    short[1] = short[1].slice(1..);
+    assert_eq!(error(&short), "frame 1 of PART has 31 bytes; 32 are due");
+}
+
+#[test]
 fn reserved_bytes_are_ignored() {
-    for (at, bytes) in [(8, &[1, 2, 3, 4][..]), (29, &[1, 2, 3]), (60, &[1, 2, 3, 4])] {
+    for (at, bytes) in [(8, &[1, 2, 3, 4][..]), (30, &[1, 2]), (60, &[1, 2, 3, 4])] {
         assert_eq!(
             decode(&with("results", 1, at, bytes)).ok(),
             decode(&sample("results")).ok()

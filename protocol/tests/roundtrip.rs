@@ -74,7 +74,7 @@ proptest! {
             }
             Message::Results(results) => {
                 let lengths = |(entry, output, log): (ResultEntry, Bytes, Bytes)| {
-                    (output.len(), log.len()) == (entry.output as usize, entry.log as usize)
+                    (output.len(), log.len()) == (entry.inline() as usize, entry.log as usize)
                 };
                 prop_assert!(results.pieces().all(lengths));
                 prop_assert_eq!(joined(results.pieces().flat_map(|(_, output, log)| [output, log]).collect()), results.bytes);
@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(
-        kind in 0..=22_u8,
+        kind in 0..=23_u8,
         rest in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..4),
     ) {
         let header = Bytes::copy_from_slice(&[b'H', b'Y', 1, kind, 0, 0, 0, 0]);

@@ -215,6 +215,7 @@ fn verdict(wall: u64, (number, attempt): (u64, Attempt), outcome: OutcomeCode, l
         duration_micros: 0,
         output: 0,
         log: u32::try_from(log.len()).unwrap_or(0),
+        parted: None,
     };
     Results {
         sequence: 0,

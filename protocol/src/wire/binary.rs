@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::{Ack, Credit, Kind, OutcomeCode, ResultEntry, Results, TaskEntry, Tasks, Want, WireError, check};
+use super::{Ack, Credit, Kind, OutcomeCode, Part, ResultEntry, Results, TaskEntry, Tasks, Want, WireError, check};
 use crate::limits;
 
 const WANT_BYTES: usize = 32;
@@ -13,9 +13,14 @@ const ACK_BYTES: usize = 16;
 const INDEX_HEAD_BYTES: usize = 16;
 const TASK_BYTES: usize = 16;
 pub(super) const RESULT_BYTES: usize = 48;
+pub(super) const PART_INDEX_BYTES: usize = 32;
 
 const ALONE: u32 = 1;
 const BACKUP: u32 = 2;
+
+/// How an output travels.
+const INLINE: u8 = 0;
+const IN_PARTS: u8 = 1;
 
 pub(super) fn encode_want(want: &Want) -> Bytes {
     let mut out = Vec::with_capacity(WANT_BYTES);
@@ -142,13 +147,14 @@ pub(crate) fn encode_results(results: &Results) -> Bytes {
     for entry in &results.entries {
         out.put_u64(entry.number);
         out.put_u32(entry.attempt);
-        out.put_slice(&[entry.outcome as u8, 0, 0, 0]);
+        let way = if entry.parted.is_some() { IN_PARTS } else { INLINE };
+        out.put_slice(&[entry.outcome as u8, way, 0, 0]);
         out.put_i32(entry.code);
         out.put_u32(entry.output);
         out.put_u64(entry.start_micros);
         out.put_u64(entry.duration_micros);
         out.put_u32(entry.log);
-        out.put_u32(0);
+        out.put_u32(entry.parted.unwrap_or_default());
     }
     out.into()
 }
@@ -160,9 +166,14 @@ pub(crate) fn decode_results([index, bytes]: &[Bytes; 2]) -> Result<Results, Wir
     let mut declared = 0;
     for record in records {
         let entry = decode_result(record)?;
-        check::length(kind, "an output", entry.output, limits::MAX_OUTPUT)?;
+        let most = if entry.parted.is_some() {
+            limits::MAX_PARTED
+        } else {
+            limits::MAX_OUTPUT
+        };
+        check::length(kind, "an output", entry.output, most)?;
         check::length(kind, "a log tail", entry.log, limits::LOG_TAIL as u64)?;
-        declared += u64::from(entry.output) + u64::from(entry.log);
+        declared += u64::from(entry.inline()) + u64::from(entry.log);
         entries.push(entry);
     }
     check::payload(kind, bytes.len(), declared)?;
@@ -179,9 +190,9 @@ fn decode_result(record: &[u8; RESULT_BYTES]) -> Result<ResultEntry, WireError> 
     check::number(Kind::Results, number)?;
     let attempt = rest.get_u32();
     check::attempt(Kind::Results, number, attempt)?;
-    let [code, _, _, _] = rest.get_u32().to_be_bytes();
+    let [code, way, _, _] = rest.get_u32().to_be_bytes();
     let outcome = OutcomeCode::from_code(code).ok_or(WireError::Outcome { found: code, number })?;
-    Ok(ResultEntry {
+    let entry = ResultEntry {
         number,
         attempt,
         outcome,
@@ -190,7 +201,45 @@ fn decode_result(record: &[u8; RESULT_BYTES]) -> Result<ResultEntry, WireError> 
         start_micros: rest.get_u64(),
         duration_micros: rest.get_u64(),
         log: rest.get_u32(),
-    })
+        parted: None,
+    };
+    match way {
+        INLINE => Ok(entry),
+        IN_PARTS if outcome == OutcomeCode::Succeeded => Ok(ResultEntry {
+            parted: Some(rest.get_u32()),
+            ..entry
+        }),
+        IN_PARTS => Err(WireError::PartsOfFailure { number }),
+        found => Err(WireError::Way { found, number }),
+    }
+}
+
+pub(super) fn encode_part(part: &Part) -> Bytes {
+    let mut out = Vec::with_capacity(PART_INDEX_BYTES);
+    out.put_u64(part.stamp);
+    out.put_u64(part.number);
+    out.put_u32(part.attempt);
+    out.put_u32(0);
+    out.put_u64(part.offset);
+    out.into()
+}
+
+pub(super) fn decode_part([index, bytes]: &[Bytes; 2]) -> Result<Part, WireError> {
+    let kind = Kind::Part;
+    let mut rest = fixed::<PART_INDEX_BYTES>(kind, index)?.as_slice();
+    let (stamp, number, attempt) = (rest.get_u64(), rest.get_u64(), rest.get_u32());
+    rest.get_u32();
+    let part = Part {
+        stamp,
+        number,
+        attempt,
+        offset: rest.get_u64(),
+        bytes: bytes.clone(),
+    };
+    check::number(kind, number)?;
+    check::attempt(kind, number, attempt)?;
+    check::part(&part)?;
+    Ok(part)
 }
 
 /// A count that exceeds its field exceeds every limit too, and is refused by the receiver.

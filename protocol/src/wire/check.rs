@@ -1,11 +1,13 @@
 //! What a message must keep to beyond its layout.
 
 use super::{
-    Bind, Bye, Cancel, Done, End, Ending, Executor, Held, Hello, Holding, Kind, Loss, Lost, Missing, Ping, Pong,
+    Bind, Bye, Cancel, Done, End, Ending, Executor, Held, Hello, Holding, Kind, Loss, Lost, Missing, Part, Ping, Pong,
     Refused, Report, Retry, Return, Span, Start, State, StateBody, WireError,
 };
 use crate::ids::Attempt;
-use crate::limits::{FAILURES_TOLD, MAX_BATCHES, MAX_CONTROL, MAX_NAME, MAX_OUTPUT, RANGES_PER_PIECE};
+use crate::limits::{
+    FAILURES_TOLD, MAX_BATCHES, MAX_CONTROL, MAX_NAME, MAX_OUTPUT, MAX_PARTED, PART_BYTES, RANGES_PER_PIECE,
+};
 
 #[allow(clippy::cast_possible_truncation)] // 64 MiB
 const MAX_OUTPUT_BYTES: usize = MAX_OUTPUT as usize;
@@ -233,6 +235,15 @@ pub(super) fn payload(kind: Kind, found: usize, declared: u64) -> Result<(), Wir
     } else {
         Err(WireError::Payload { kind, found, declared })
     }
+}
+
+/// A part carries something, is no longer than it may be, and ends where the longest whole does.
+pub(super) fn part(part: &Part) -> Result<(), WireError> {
+    if part.bytes.is_empty() {
+        return Err(WireError::EmptyPart { number: part.number });
+    }
+    at_most(Kind::Part, "the piece", part.bytes.len() as u64, PART_BYTES as u64)?;
+    at_most(Kind::Part, "the whole", part.end(), MAX_PARTED)
 }
 
 fn text(kind: Kind, field: &'static str, text: &str) -> Result<(), WireError> {

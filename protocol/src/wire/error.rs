@@ -29,7 +29,7 @@ pub enum WireError {
         found: u8,
     },
     /// The kind is unknown.
-    #[error("the message is of kind {found}; known are 1 (HELLO) to 21 (BYE)")]
+    #[error("the message is of kind {found}; known are 1 (HELLO) to 22 (PART)")]
     Kind {
         /// The kind in the header.
         found: u8,
@@ -131,6 +131,26 @@ pub enum WireError {
         /// The outcome.
         found: u8,
         /// Whose outcome it is.
+        number: u64,
+    },
+    /// RESULTS says neither that an output travels inline nor that it travels in parts.
+    #[error("RESULTS has {found} as the way of the output of number {number}; known are 0 (inline) and 1 (in parts)")]
+    Way {
+        /// The way.
+        found: u8,
+        /// Whose output it is.
+        number: u64,
+    },
+    /// Parts of an output that is no result.
+    #[error("RESULTS has an output in parts for number {number}, which failed; only that of a success travels so")]
+    PartsOfFailure {
+        /// Whose output it is.
+        number: u64,
+    },
+    /// A part that carries nothing.
+    #[error("PART of number {number} has no bytes; allowed are 1 to {most}", most = limits::PART_BYTES)]
+    EmptyPart {
+        /// Whose part it is.
         number: u64,
     },
     /// An attempt is 0.

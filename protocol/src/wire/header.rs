@@ -77,6 +77,7 @@ kinds! {
     Ping = 19, "PING";
     Pong = 20, "PONG";
     Bye = 21, "BYE";
+    Part = 22, "PART";
 }
 
 impl Kind {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::binary::RESULT_BYTES;
+use super::binary::{PART_INDEX_BYTES, RESULT_BYTES};
 use crate::ids::{Attempt, Epoch};
 
 /// WANT: how much a ventilator would like to send. Sent when it changes between nothing and something.
@@ -84,7 +84,7 @@ impl Results {
         let mut rest = self.bytes.clone();
         self.entries
             .iter()
-            .map(move |&entry| (entry, take(&mut rest, entry.output), take(&mut rest, entry.log)))
+            .map(move |&entry| (entry, take(&mut rest, entry.inline()), take(&mut rest, entry.log)))
     }
 }
 
@@ -120,6 +120,42 @@ pub struct ResultEntry {
     pub output: u32,
     /// Bytes of log tail.
     pub log: u32,
+    /// The CRC-32C of the output, if it came in PARTs and so is not among the bytes of the message.
+    pub parted: Option<u32>,
+}
+
+impl ResultEntry {
+    /// Bytes of output that the message itself carries.
+    pub fn inline(&self) -> u32 {
+        if self.parted.is_some() { 0 } else { self.output }
+    }
+}
+
+/// PART: a piece of an output, or of a payload, that is too long for one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Of an output, its place among the RESULTS and PARTs of this alias, from 1; of a payload, the sender's epoch.
+    pub stamp: u64,
+    /// Which task.
+    pub number: u64,
+    /// Which try.
+    pub attempt: Attempt,
+    /// How many bytes came before.
+    pub offset: u64,
+    /// What comes now.
+    pub bytes: Bytes,
+}
+
+impl Part {
+    /// What this message counts for in allowances, in bytes.
+    pub fn weight(&self) -> u64 {
+        (self.bytes.len() + PART_INDEX_BYTES) as u64
+    }
+
+    /// Where the next part of the same begins.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes.len() as u64)
+    }
 }
 
 /// How an attempt went.

@@ -49,6 +49,7 @@ pub enum Message {
     Ping(Ping),
     Pong(Pong),
     Bye(Bye),
+    Part(Part),
 }
 
 /// A message with the alias of the batch it concerns (0: the link itself).

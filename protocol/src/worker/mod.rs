@@ -116,6 +116,7 @@ impl Finished {
             duration_micros: self.duration_micros,
             output: length(&self.output),
             log: length(&self.log),
+            parted: None,
         }
     }
 }

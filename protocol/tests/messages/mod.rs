@@ -4,8 +4,8 @@ use bytes::Bytes;
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LogId, ProcessId};
 use harmony_protocol::wire::{
     Ack, Addressed, Bind, Bye, ByeCode, Cancel, CollectorState, Counts, Credit, Deaths, Done, End, Ending, Executor,
-    Failure, Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Ping, Policy, Pong,
-    Refused, RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Span, Start, State,
+    Failure, Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Part, Ping, Policy,
+    Pong, Refused, RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Span, Start, State,
     StateBody, TaskEntry, Tasks, Unbound, Want, Work, WorkerState,
 };
 use proptest::collection::vec;
@@ -38,7 +38,10 @@ pub(crate) fn addressed() -> impl Strategy<Value = Addressed> {
             prop_oneof![state(), refused(), report(), held(), end(), missing()]
         ),
         (any::<Alias>(), prop_oneof![done(), lost(), hand_back(), cancel()]),
-        (any::<Alias>(), prop_oneof![want(), credit(), tasks(), results(), ack()]),
+        (
+            any::<Alias>(),
+            prop_oneof![want(), credit(), tasks(), results(), ack(), part()]
+        ),
     ]
 }
 
@@ -397,9 +400,10 @@ fn result() -> impl Strategy<Value = ResultEntry> {
         any::<(i32, u64, u64)>(),
         0..40_u32,
         0..20_u32,
+        option::of(any::<u32>()),
     )
         .prop_map(
-            |(number, attempt, outcome, (code, start_micros, duration_micros), output, log)| ResultEntry {
+            |(number, attempt, outcome, (code, start_micros, duration_micros), output, log, parted)| ResultEntry {
                 number,
                 attempt,
                 outcome,
@@ -408,18 +412,32 @@ fn result() -> impl Strategy<Value = ResultEntry> {
                 duration_micros,
                 output,
                 log,
+                parted: parted.filter(|_| outcome == OutcomeCode::Succeeded),
             },
         )
 }
 
 fn results() -> impl Strategy<Value = Message> {
     (any::<u64>(), vec(result(), 1..20), any::<u8>()).prop_map(|(sequence, entries, seed)| {
-        let length: u32 = entries.iter().map(|entry| entry.output + entry.log).sum();
+        let length: u32 = entries.iter().map(|entry| entry.inline() + entry.log).sum();
         let bytes: Bytes = (seed..=u8::MAX).cycle().zip(0..length).map(|(byte, _)| byte).collect();
         Message::Results(Results {
             sequence,
             entries,
             bytes,
+        })
+    })
+}
+
+fn part() -> impl Strategy<Value = Message> {
+    let place = (any::<u64>(), number(), 1..u32::MAX, 0..1_u64 << 29);
+    (place, vec(any::<u8>(), 1..200)).prop_map(|((stamp, number, attempt, offset), bytes)| {
+        Message::Part(Part {
+            stamp,
+            number,
+            attempt,
+            offset,
+            bytes: bytes.into(),
         })
     })
 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LogId, ProcessId};
 use harmony_protocol::wire::{
     Ack, Addressed, Bind, Bye, ByeCode, Cancel, CollectorState, Counts, Credit, Deaths, Done, End, Ending, Executor,
-    Failure, Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Ping, Policy, Pong,
-    Refused, RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Start, State, StateBody,
-    TaskEntry, Tasks, Unbound, Want, Work, WorkerState,
+    Failure, Framing, Health, Held, Hello, Holding, Loss, Lost, Message, Missing, OutcomeCode, Part, Ping, Policy,
+    Pong, Refused, RefusedCode, Report, ResultEntry, Results, Retry, Return, ReturnCause, Role, Start, State,
+    StateBody, TaskEntry, Tasks, Unbound, Want, Work, WorkerState,
 };
 use uuid::Uuid;
 
@@ -31,6 +31,7 @@ pub(crate) fn all() -> Vec<(&'static str, Addressed)> {
     link.chain(batch_controls())
         .chain(collector_controls())
         .chain(hot())
+        .chain(parted())
         .collect()
 }
 
@@ -327,6 +328,7 @@ fn hot() -> Vec<(&'static str, Addressed)> {
         duration_micros: 1_500,
         output: 5,
         log: 0,
+        parted: None,
     };
     let killed = ResultEntry {
         number: 43,
@@ -337,6 +339,7 @@ fn hot() -> Vec<(&'static str, Addressed)> {
         duration_micros: 2_000_000,
         output: 0,
         log: 4,
+        parted: None,
     };
     let results = Results {
         sequence: 17,
@@ -370,5 +373,34 @@ fn hot() -> Vec<(&'static str, Addressed)> {
                 }),
             ),
         ),
+    ]
+}
+
+fn parted() -> [(&'static str, Addressed); 2] {
+    let results = Results {
+        sequence: 20,
+        entries: vec![ResultEntry {
+            number: 42,
+            attempt: 1,
+            outcome: OutcomeCode::Succeeded,
+            code: 0,
+            start_micros: 1_767_225_600_000_000,
+            duration_micros: 1_500,
+            output: 2_000_000,
+            log: 0,
+            parted: Some(0x1234_5678),
+        }],
+        bytes: Bytes::new(),
+    };
+    let part = Part {
+        stamp: 17,
+        number: 42,
+        attempt: 1,
+        offset: 1_048_576,
+        bytes: Bytes::from_static(b"HELLO"),
+    };
+    [
+        ("results-parted", (ALIAS, Message::Results(results))),
+        ("part", (ALIAS, Message::Part(part))),
     ]
 }
