@@ -9,6 +9,9 @@
 #[cfg(test)]
 mod kit;
 
+use std::fs;
+use std::process::Command;
+
 use kit::Bench;
 use kit::pods::Pods;
 use serde_json::{Value, json};
@@ -43,6 +46,23 @@ fn each_line_of_a_run_says_of_what_batch_it_is_and_tasks_have_none() {
         lines.iter().any(|line| line["message"] == "the batch is over"),
         "{said}"
     );
+}
+
+#[test]
+fn the_filter_of_a_run_is_no_business_of_its_tasks_and_an_empty_one_is_none() {
+    let bench = Bench::with(&json!({"completions": 1, "executor": {"exec": {"command": ["env"]}}}));
+    let run = Command::new(env!("CARGO_BIN_EXE_harmony"))
+        .args(["run", "batch.yaml", "--output", "out", "--log-format", "json"])
+        .current_dir(bench.path(""))
+        .env("HARMONY_LOG", "")
+        .env("TMPDIR", bench.path("tmp"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let result: Value = serde_json::from_str(&fs::read_to_string(bench.path("out/results.ndjson")).unwrap()).unwrap();
+    let variables = result["output"].as_str().unwrap();
+    let ours = variables.lines().filter(|line| line.starts_with("HARMONY_LOG"));
+    assert_eq!(ours.collect::<Vec<_>>(), ["HARMONY_LOG="], "as the user has it");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use url::Url;
 
-use crate::Directives;
+use crate::{BadFilter, Directives};
 
 /// The environment variable that says which lines are written.
 pub const FILTER_VARIABLE: &str = "HARMONY_LOG";
@@ -35,6 +35,7 @@ pub struct LogArgs {
         env = FILTER_VARIABLE,
         hide_env = true,
         value_name = "FILTER",
+        value_parser = filter,
         help_heading = "Logs"
     )]
     pub log_level: Option<Directives>,
@@ -46,6 +47,7 @@ pub struct LogArgs {
         env = "HARMONY_OTLP_ENDPOINT",
         hide_env = true,
         value_name = "URL",
+        value_parser = receiver,
         help_heading = "Traces"
     )]
     pub otlp_endpoint: Option<Url>,
@@ -81,6 +83,27 @@ impl LogFormat {
     }
 }
 
+/// Nothing means what a variable that is not set means.
+fn filter(text: &str) -> Result<Directives, BadFilter> {
+    if text.is_empty() {
+        return Ok(Directives::none());
+    }
+    text.parse()
+}
+
+/// It is handed on by command lines and objects of pods, which many may read.
+fn receiver(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(url);
+    }
+    Err(
+        "credentials do not belong into it, since command lines are no secret: give them by the variable \
+         OTEL_EXPORTER_OTLP_HEADERS, such as authorization=Basic%20..., or let an OpenTelemetry collector add them"
+            .to_owned(),
+    )
+}
+
 fn ratio(text: &str) -> Result<f64, String> {
     let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
     ratio.ok_or_else(|| "it must be a number from 0 to 1".to_owned())
@@ -108,5 +131,41 @@ impl LogArgs {
                 LogFormat::Json
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Program {
+        #[command(flatten)]
+        logs: LogArgs,
+    }
+
+    fn parse(argument: &str) -> Result<LogArgs, String> {
+        let parsed = Program::try_parse_from(["program", argument]);
+        parsed.map(|program| program.logs).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_filter_asks_for_nothing_and_a_bad_one_is_refused() {
+        let asked = parse("--log-level=").unwrap().log_level.unwrap();
+        assert_eq!(asked, Directives::none());
+        let error = parse("--log-level=,").unwrap_err();
+        assert!(error.contains("is no filter directive"), "{error}");
+    }
+
+    #[test]
+    fn credentials_stay_out_of_command_lines() {
+        for url in ["http://user:secret@collector:4318", "http://token@collector:4318"] {
+            let error = parse(&format!("--otlp-endpoint={url}")).unwrap_err();
+            assert!(error.contains("OTEL_EXPORTER_OTLP_HEADERS"), "{error}");
+        }
+        let flags = parse("--otlp-endpoint=http://collector:4318").unwrap().trace_flags();
+        assert_eq!(flags, ["--otlp-endpoint=http://collector:4318/"]);
     }
 }

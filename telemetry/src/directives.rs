@@ -30,6 +30,11 @@ impl fmt::Display for BadFilter {
 impl std::error::Error for BadFilter {}
 
 impl Directives {
+    /// Nothing is asked for: a program's own default holds.
+    pub(crate) fn none() -> Self {
+        Self(String::new())
+    }
+
     pub(crate) fn filter(&self) -> EnvFilter {
         // Only kinds that were shown can be left out, so this shows nothing that the user does not want to see.
         EnvFilter::new(format!("{},{}=trace", self.0, crate::limit::TARGET))

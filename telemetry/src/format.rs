@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_log::NormalizeEvent as _;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
@@ -25,7 +26,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, JsonFields> for Flat
         let mut line = Line(Map::new());
         line.set("timestamp", timestamp.into());
         line.set("level", event.metadata().level().as_str().into());
-        line.set("target", event.metadata().target().into());
+        // What comes by the crate `log` says by fields where it is from.
+        let normal = event.normalized_metadata();
+        let target = normal.as_ref().map_or(event.metadata().target(), Metadata::target);
+        line.set("target", target.into());
         let scope = context.event_scope().into_iter();
         for span in scope.flat_map(tracing_subscriber::registry::Scope::from_root) {
             if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>()
@@ -36,6 +40,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> FormatEvent<S, JsonFields> for Flat
         }
         // What is said last is nearest.
         event.record(&mut line);
+        if normal.is_some() {
+            line.0.retain(|name, _| !name.starts_with("log."));
+        }
         writeln!(writer, "{}", Value::Object(line.0))
     }
 }

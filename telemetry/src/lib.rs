@@ -14,6 +14,7 @@
 //! No line is written per task at level info: a million tasks must not write a million lines.
 
 mod args;
+mod batch;
 mod directives;
 mod format;
 mod limit;
@@ -23,4 +24,4 @@ pub mod spans;
 pub use args::{FILTER_VARIABLE, FORMAT_VARIABLE, LogArgs, LogFormat};
 pub use directives::{BadFilter, Directives};
 pub use limit::suppressed;
-pub use setup::{FilterError, Telemetry, environment, filter, init, set_filter};
+pub use setup::{FilterError, Telemetry, filter, flags, init, set_filter};

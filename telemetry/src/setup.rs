@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::format::Flat;
 use crate::limit::{INTERVAL, Limited};
-use crate::{Directives, FILTER_VARIABLE, FORMAT_VARIABLE, LogArgs, LogFormat, spans};
+use crate::{Directives, LogArgs, LogFormat, spans};
 
 /// The logs of this process.
 struct Logs {
@@ -52,7 +52,8 @@ pub fn init(args: &LogArgs, default: &str) -> Telemetry {
     let limited = Limited::default();
     let telemetry = Telemetry(limited.clone());
     let default = || default.parse().ok();
-    let Some(directives) = args.log_level.clone().or_else(default) else {
+    let asked = args.log_level.clone().filter(|asked| !asked.as_str().is_empty());
+    let Some(directives) = asked.or_else(default) else {
         return telemetry;
     };
     let (filter, handle) = reload::Layer::new(directives.filter());
@@ -95,14 +96,14 @@ pub fn filter() -> Result<Directives, FilterError> {
     Ok(logs.filter.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
-/// The environment by which a process that this one starts logs as this one does now.
-pub fn environment() -> Vec<(&'static str, String)> {
+/// The flags by which a process that this one starts logs as this one does now. Not its environment, which tasks inherit.
+pub fn flags() -> Vec<String> {
     let Some((logs, filter)) = LOGS.get().zip(filter().ok()) else {
         return Vec::new();
     };
     vec![
-        (FILTER_VARIABLE, filter.to_string()),
-        (FORMAT_VARIABLE, logs.format.name().to_owned()),
+        format!("--log-level={filter}"),
+        format!("--log-format={}", logs.format.name()),
     ]
 }
 

@@ -31,12 +31,21 @@ fn speak(format: LogFormat) {
     let _inside = span.enter();
     span.record("epoch", 3);
     tracing::info!("hidden");
-    for number in 0..FLOOD {
-        tracing::warn!(number, "again");
+    again();
+    tracing::error_span!("batch", batch = "a/other").in_scope(again);
+    for target in ["one", "two"] {
+        let line = || log::warn!(target: target, "by log");
+        (0..FLOOD).for_each(|_| line());
     }
     harmony_telemetry::set_filter("info".parse().unwrap()).unwrap();
     tracing::info!(worker = "w", "shown");
-    assert_eq!(harmony_telemetry::environment()[0].1, "info");
+    assert_eq!(harmony_telemetry::flags()[0], "--log-level=info");
+}
+
+fn again() {
+    for number in 0..FLOOD {
+        tracing::warn!(number, "again");
+    }
 }
 
 fn child(format: &str) -> String {
@@ -54,17 +63,34 @@ fn objects_are_flat_and_what_repeats_is_bounded() {
     let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let saying = |text: &str| lines.iter().filter(|line| line["message"] == text).collect::<Vec<_>>();
     assert_eq!(saying("hidden").len(), 0);
-    let again = saying("again");
-    assert_eq!(again.len(), 20);
+    let (again, other): (Vec<_>, Vec<_>) = saying("again").into_iter().partition(|line| line["batch"] == "a/b");
+    assert_eq!((again.len(), other.len()), (20, 20));
     for (number, line) in again.iter().enumerate() {
         assert_eq!(line["number"], number);
         assert_eq!((&line["batch"], &line["epoch"]), (&"a/b".into(), &3.into()), "{line}");
         assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"lines".into()));
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     }
+    for target in ["one", "two"] {
+        let by_log = saying("by log");
+        assert_eq!(
+            by_log.iter().filter(|line| line["target"] == target).count(),
+            20,
+            "{by_log:?}"
+        );
+        assert_eq!(by_log[0].get("log.target"), None);
+    }
     assert_eq!(saying("shown")[0]["worker"], "w");
     let more = saying("980 more of this kind");
-    assert_eq!((&more[0]["level"], &more[0]["kind"]), (&"WARN".into(), &"lines".into()));
+    let batches: Vec<_> = more.iter().map(|line| &line["batch"]).collect();
+    for batch in ["a/b", "a/other"] {
+        assert!(batches.contains(&&batch.into()), "{more:?}");
+    }
+    for line in more {
+        let kind = line["kind"].as_str().unwrap();
+        assert!(["lines", "one", "two"].contains(&kind), "{line}");
+        assert_eq!(line["level"], "WARN");
+    }
 }
 
 fn people_get_text() {

@@ -51,7 +51,7 @@ impl Process {
         }
         command
             .args(arguments)
-            .envs(harmony_telemetry::environment())
+            .args(harmony_telemetry::flags())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
