@@ -152,7 +152,8 @@ fn watch(
             name: batch.name_any(),
         };
         let pods_known = pods_known.clone();
-        let span = tracing::error_span!("batch", batch = %key);
+        let trace_id = batch.meta().uid.as_deref().map(trace_id);
+        let span = tracing::error_span!("batch", batch = %key, trace_id);
         let pass = async move {
             pods_known.await;
             let counters = Arc::clone(&context.counters);
@@ -182,8 +183,9 @@ fn watch(
             }
             Err(controller::Error::ReconcilerFailed(error, batch)) => {
                 context.counters.reconcile_errors.inc();
+                let trace_id = batch.extra.uid.as_deref().map(trace_id);
                 let batch = format!("{}/{}", batch.namespace.unwrap_or_default(), batch.name);
-                tracing::warn!(batch, %error, "a batch cannot be reconciled");
+                tracing::warn!(batch, trace_id, %error, "a batch cannot be reconciled");
             }
             Err(error) => {
                 context.counters.reconcile_errors.inc();
@@ -257,6 +259,11 @@ async fn sweep(context: Arc<Context>, batches: Vec<Store<Guarded>>) {
 }
 
 /// One that cannot be read is there, too.
+/// A batch's uid as lines and traces have it.
+fn trace_id(uid: &str) -> String {
+    uid.replace('-', "")
+}
+
 fn uid_of_any(batch: &Guarded) -> Option<BatchUid> {
     match &batch.0 {
         Ok(batch) => uid(batch),
