@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How often each side sends PING, whatever else it sends: PING tells what nothing else does.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// After this time without a word people are told that a peer is silent: two heartbeats, and time for one on its way.
+pub const SILENT_AFTER: Duration = Duration::from_millis(2_500);
 /// Silence after which a link counts as dead: five heartbeats, so that one lost second is not a lost worker.
 pub const DEAD_AFTER: Duration = Duration::from_secs(5);
 /// A machine that was not stepped for this long cannot judge others' silence and restarts its timers.

@@ -245,7 +245,7 @@ fn notes(told: &Explanation, causes: &mut Vec<Cause>) {
     let notes = told.suspects.iter().take(LINES).map(words::suspect);
     causes.extend(notes.map(|text| (Weight::Note, text)));
     let telling = told.workers.iter().filter(|worker| {
-        let silent = worker.silent_millis.is_some_and(|silent| silent > words::SILENCE);
+        let silent = words::silence(worker.silent_millis).is_some();
         silent || worker.stage != WorkerStage::Ready || worker.draining
     });
     causes.extend(telling.take(LINES).map(|worker| (Weight::Note, words::worker(worker))));

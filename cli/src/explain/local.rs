@@ -49,8 +49,15 @@ pub(crate) fn account(dir: &Path, number: Option<u64>) -> Result<Account, Failur
             Ok(told) => account.ventilator = Some(told),
             Err(why) => account.unknown.push(format!("the run, process {pid}: {why}")),
         }
-        if let (Some(asked), Some(Ok(told))) = (&mut asked, of_number) {
-            asked.ventilator = Some(told);
+        match (&mut asked, of_number) {
+            (Some(asked), Some(Ok(told))) => asked.ventilator = Some(told),
+            (Some(asked), Some(Err(why))) => {
+                let number = asked.number;
+                account
+                    .unknown
+                    .push(format!("task {number} of the run, process {pid}: {why}"));
+            }
+            _ => {}
         }
     }
     if let Some((reader, state)) = batch.look()? {

@@ -1,6 +1,6 @@
 //! What the ventilator's words mean to people.
 
-use harmony_protocol::limits::DEAD_AFTER;
+use harmony_protocol::limits::{DEAD_AFTER, SILENT_AFTER};
 use harmony_protocol::ventilator::{
     CollectorStage, CollectorView, Hold, NoRoom, Rooms, Suspect, WorkerExplanation, WorkerStage,
 };
@@ -9,8 +9,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::status::age::between;
 
-/// Silence that is worth telling, in milliseconds: two missed heartbeats.
-pub(super) const SILENCE: u64 = 2_500;
+/// The silence of a peer, in milliseconds, if it is worth telling.
+pub(super) fn silence(millis: Option<u64>) -> Option<u64> {
+    millis.filter(|silent| u128::from(*silent) > SILENT_AFTER.as_millis())
+}
 
 /// How long something takes: `0.4s`, `45s`, `12m`, `3h20m`.
 pub(crate) fn span(millis: u64) -> String {
@@ -110,7 +112,7 @@ pub(super) fn collector(view: &CollectorView) -> Option<String> {
     if view.health == Health::DiskFull {
         return Some("the collector's disk is full: recording pauses until there is room".to_owned());
     }
-    let silent = view.silent_millis.filter(|silent| *silent > SILENCE)?;
+    let silent = silence(view.silent_millis)?;
     Some(format!(
         "the collector has been silent for {}; after {}s its link is given up",
         span(silent),
@@ -148,7 +150,7 @@ pub(super) fn worker(worker: &WorkerExplanation) -> String {
 
 /// How a worker is, in some words.
 pub(crate) fn worker_state(worker: &WorkerExplanation) -> String {
-    if let Some(silent) = worker.silent_millis.filter(|silent| *silent > SILENCE) {
+    if let Some(silent) = silence(worker.silent_millis) {
         let given_up = DEAD_AFTER.as_secs();
         return format!("silent for {}, after {given_up}s its tasks go elsewhere", span(silent));
     }

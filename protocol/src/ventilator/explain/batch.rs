@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::number::suspect;
 use super::{Explanation, Ready, Straggler, Upcoming, UpcomingKind, WorkerExplanation, since, until};
 use crate::ids::LinkId;
-use crate::limits::{GONE_AFTER, HEARTBEAT, STRAGGLERS_TOLD, SUSPECTS_TOLD, WORKERS_EXPLAINED};
+use crate::limits::{GONE_AFTER, SILENT_AFTER, STRAGGLERS_TOLD, SUSPECTS_TOLD, WORKERS_EXPLAINED};
 use crate::ventilator::hold::{Gate, Hold};
 use crate::ventilator::view::WorkerStage;
 use crate::ventilator::{Flight, Peer, Ventilator};
@@ -17,8 +17,9 @@ impl Ventilator {
     /// Why the batch is not done.
     pub fn explain(&self, now: Instant) -> Explanation {
         let (stages, workers) = self.explain_workers(now);
-        let mut suspicions: Vec<_> = self.fleet.suspicions.values().collect();
-        suspicions.sort_by_key(|suspicion| suspicion.since);
+        let suspicions = oldest(self.fleet.suspicions.values(), SUSPECTS_TOLD, |suspicion| {
+            suspicion.since
+        });
         let asked: u64 = self.asked.values().flatten().map(|span| span.1 - span.0 + 1).sum();
         Explanation {
             uid: self.config.uid,
@@ -37,10 +38,9 @@ impl Ventilator {
             unsendable: self.unsendable.len() as u64,
             stages,
             workers,
-            suspect_count: suspicions.len() as u64,
+            suspect_count: self.fleet.suspicions.len() as u64,
             suspects: suspicions
-                .iter()
-                .take(SUSPECTS_TOLD)
+                .into_iter()
                 .map(|suspicion| suspect(now, suspicion))
                 .collect(),
             stragglers: self.stragglers(now),
@@ -138,13 +138,12 @@ impl Ventilator {
     }
 
     fn stragglers(&self, now: Instant) -> Vec<Straggler> {
-        let mut runs: Vec<_> = self.in_flight.iter().collect();
-        runs.sort_by_key(|run| run.value.since.0);
+        let runs = oldest(self.in_flight.iter(), STRAGGLERS_TOLD, |run| run.value.since.0);
         let name = |flight: Flight| match self.fleet.members.get(&flight.link) {
             Some(member) => member.key.clone(),
             None => String::new(),
         };
-        let told = runs.iter().take(STRAGGLERS_TOLD).map(|run| Straggler {
+        let told = runs.into_iter().map(|run| Straggler {
             first: run.first,
             last: run.last,
             attempt: run.value.attempt,
@@ -158,9 +157,8 @@ impl Ventilator {
         if self.over {
             return Vec::new();
         }
-        let mut suspicions: Vec<_> = self.fleet.suspicions.values().collect();
-        suspicions.sort_by_key(|suspicion| suspicion.since);
-        let give_up = suspicions.first().map(|suspicion| {
+        let suspicions = self.fleet.suspicions.values();
+        let give_up = suspicions.min_by_key(|suspicion| suspicion.since).map(|suspicion| {
             let worker = suspicion.name.clone();
             (suspicion.since + GONE_AFTER, UpcomingKind::GiveUp { worker })
         });
@@ -190,10 +188,43 @@ impl Ventilator {
     }
 }
 
+/// The `most` oldest of many, the oldest first: of millions only these are put in order.
+fn oldest<T>(all: impl Iterator<Item = T>, most: usize, since: impl Fn(&T) -> Instant) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for one in all {
+        let at = kept.partition_point(|other| since(other) <= since(&one));
+        if at < most {
+            kept.truncate(most - 1);
+            kept.insert(at, one);
+        }
+    }
+    kept
+}
+
 /// How much a worker tells: silent ones first, then those that get nothing, then those with the oldest numbers.
 fn interest(worker: &WorkerExplanation) -> (bool, bool, u64) {
-    let silence = u64::try_from((HEARTBEAT * 2).as_millis()).unwrap_or(u64::MAX);
-    let silent = worker.silent_millis.is_some_and(|silent| silent > silence);
+    let silent = worker
+        .silent_millis
+        .is_some_and(|silent| u128::from(silent) > SILENT_AFTER.as_millis());
     let useless = worker.stage != WorkerStage::Ready || worker.draining;
     (silent, useless, worker.oldest_millis.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn of_many_the_oldest_are_told_in_order() {
+        let begin = Instant::now();
+        let at = |second: u64| begin + Duration::from_secs(second);
+        // 7 and 100 have no common divisor, so that each second comes once.
+        let ages: Vec<_> = (0..100).map(|turn| at(turn * 7 % 100)).collect();
+        let told = oldest(ages.iter(), 3, |since| **since);
+        assert_eq!(told, [&at(0), &at(1), &at(2)]);
+        assert_eq!(oldest([at(1)].iter(), 3, |since| **since), [&at(1)]);
+        assert!(oldest(ages.iter(), 0, |since| **since).is_empty());
+    }
 }
