@@ -1,19 +1,24 @@
-//! A small disk for a collector, which can be filled.
+//! Disks of a collector's own: a small one that can be filled, and one that can be slowed down.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::kubectl::kubectl_reading;
-use crate::local::LocalCluster;
+use crate::local::{LocalCluster, Node};
 use crate::scenario::Scenario;
 
 const SMALL: &str = "size=32m";
 const AMPLE: &str = "size=128m";
 /// Of the small disk this leaves room for a few MiB.
 const BALLAST: u64 = 24 << 20;
+
+/// Of the disk that is slowed down: sparse, so that it takes only what is written to it.
+const SLOW: u64 = 256 << 20;
 
 /// A file system of 32 MiB on the first node, offered to claims of the class that has the name of the test's namespace. It
 /// goes with this value.
@@ -23,10 +28,8 @@ pub struct SmallDisk(PathBuf);
 impl SmallDisk {
     /// Makes one.
     pub async fn offer(test: &Scenario, cluster: &LocalCluster) -> Result<Self> {
-        let at = cluster.folder().join("node-0/volumes").join(&test.namespace);
-        fs::create_dir_all(&at)?;
-        mount(&["-t", "tmpfs", "-o", &format!("{SMALL},mode=0777"), "tmpfs"], &at)?;
-        let disk = Self(at);
+        let disk = Self(folder(test, cluster)?);
+        mount(&["-t", "tmpfs", "-o", &format!("{SMALL},mode=0777"), "tmpfs"], &disk.0)?;
         kubectl_reading(&["apply", "--filename=-"], &volume(&test.namespace, &disk.0)).await?;
         Ok(disk)
     }
@@ -54,10 +57,59 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the collector may still be there. What stays goes with the cluster.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        let _ = fs::remove_dir(&self.0);
+        unmount(&self.0);
     }
+}
+
+/// A file system with a device of its own on the first node, offered as [`SmallDisk`] is: what slows it down slows nothing
+/// else on this machine. It goes with this value.
+#[derive(Debug)]
+pub struct SlowDisk(PathBuf);
+
+impl SlowDisk {
+    /// Makes one, as fast as the machine's disk so far.
+    pub async fn offer(test: &Scenario, cluster: &LocalCluster) -> Result<Self> {
+        let disk = Self(folder(test, cluster)?);
+        let image = disk.image();
+        fs::File::create(&image)?.set_len(SLOW)?;
+        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status()?;
+        ensure!(made.success(), "no file system in {}", image.display());
+        let image = image.to_str().context("the cluster's folder is not UTF-8")?;
+        mount(&["-o", "loop", image], &disk.0)?;
+        fs::set_permissions(&disk.0, Permissions::from_mode(0o777))?;
+        kubectl_reading(&["apply", "--filename=-"], &volume(&test.namespace, &disk.0)).await?;
+        Ok(disk)
+    }
+
+    /// From now on a container writes so many bytes a second to it.
+    pub fn slow_down(&self, node: &Node, pod: &Pod, bytes_per_second: u32) -> Result<()> {
+        node.limit_writes(pod, fs::metadata(&self.0)?.dev(), bytes_per_second)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.with_extension("image")
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        unmount(&self.0);
+        // Its device goes with the last who has it open.
+        let _ = fs::remove_file(self.image());
+    }
+}
+
+/// Where the disk of a test is on the first node.
+fn folder(test: &Scenario, cluster: &LocalCluster) -> Result<PathBuf> {
+    let at = cluster.folder().join("node-0/volumes").join(&test.namespace);
+    fs::create_dir_all(&at)?;
+    Ok(at)
+}
+
+/// Lazily: the collector may still be there. What stays goes with the cluster.
+fn unmount(at: &Path) {
+    let _ = Command::new("umount").arg("--lazy").arg(at).status();
+    let _ = fs::remove_dir(at);
 }
 
 fn mount(options: &[&str], at: &Path) -> Result<()> {

@@ -41,7 +41,7 @@ mod web;
 pub use batch::{FailedLine, Recorded, all_right, batch, batch_on_all_nodes, condition, program};
 pub use counter::{Counter, Mark};
 pub use course::{Course, doubler};
-pub use disk::SmallDisk;
+pub use disk::{SlowDisk, SmallDisk};
 pub use forward::fetch_forwarded;
 pub use killer::Killer;
 pub use kubectl::{helm, kubectl, kubectl_reading};

@@ -245,6 +245,29 @@ impl Node {
         Ok(Frozen(ids))
     }
 
+    /// Lets a container that runs here write so many bytes a second to a device, and no more, for as long as it lives. The
+    /// device's file system should be the test's own: its other users wait for the same journal.
+    pub(crate) fn limit_writes(&self, pod: &Pod, device: u64, bytes_per_second: u32) -> Result<()> {
+        let container = container(pod)?;
+        let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        let limits = [
+            (
+                "blkio.throttle.write_bps_device",
+                format!("{device} {bytes_per_second}"),
+            ),
+            ("io.max", format!("{device} wbps={bytes_per_second}")), // version 2
+        ];
+        let groups = self.cgroups.iter().flat_map(|folder| below(folder));
+        for group in groups.filter(|group| group.to_string_lossy().contains(&container)) {
+            for (file, limit) in &limits {
+                if group.join(file).exists() {
+                    return Ok(fs::write(group.join(file), limit)?);
+                }
+            }
+        }
+        bail!("the cgroup of container {container} has no limit of what it writes")
+    }
+
     /// The metrics of a pod, asked for at its own address, without the API server.
     pub fn metrics_of(&self, ip: &str) -> Result<String> {
         let request = format!("GET /metrics HTTP/1.0\r\nHost: {ip}\r\n\r\n");
@@ -255,17 +278,24 @@ impl Node {
     }
 }
 
+/// A cgroup and all below it.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut found: Vec<PathBuf> = folders.flat_map(|entry| below(&entry.path())).collect();
+    found.push(folder.to_owned());
+    found
+}
+
 /// The processes in a cgroup and in those below it.
 fn members(folder: &Path) -> Vec<u32> {
-    let mut found: Vec<u32> = fs::read_to_string(folder.join("cgroup.procs"))
-        .map(|ids| ids.lines().filter_map(|id| id.parse().ok()).collect())
-        .unwrap_or_default();
-    for child in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(members(&child.path()));
-        }
-    }
-    found
+    let ids = |group: PathBuf| fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let lists: Vec<String> = below(folder).into_iter().map(ids).collect();
+    lists
+        .iter()
+        .flat_map(|ids| ids.lines())
+        .filter_map(|id| id.parse().ok())
+        .collect()
 }
 
 fn signal(name: &str, ids: &[u32]) -> Result<()> {

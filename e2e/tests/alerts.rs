@@ -1,24 +1,25 @@
 //! Alerts that no batch with a few failing tasks makes fire: each is tried against its fault, as Prometheus sees it.
-//!
-//! Two are not: `HarmonyCollectorFlushSlow` needs a disk that is slow for one collector alone (a limit of its cgroup holds up the
-//! journal of the whole file system), and `HarmonyOperatorTwoLeaders` what leases exclude.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use harmony_api::conventions::COLLECTOR_ROLE;
 use harmony_e2e::{
-    LocalCluster, OPERATOR_NAMESPACE, Prometheus, RELEASE, Scenario, SmallDisk, batch, chart, eventually,
-    install_monitoring, kubectl, kubectl_reading, on_release, uninstall_monitoring, without_harmony,
+    LocalCluster, OPERATOR_NAMESPACE, Prometheus, RELEASE, Scenario, SlowDisk, SmallDisk, batch, chart, eventually,
+    helm, install_monitoring, kubectl, kubectl_reading, on_release, uninstall_monitoring, without_harmony,
 };
+use kube::ResourceExt as _;
 use tokio::time::sleep;
 
 /// Each of these fires as soon as its fault is seen.
-const ALERTS: [&str; 9] = [
+const ALERTS: [&str; 11] = [
     "HarmonyBatchLate",
     "HarmonyBatchStalled",
     "HarmonyCollectorDiskFull",
+    "HarmonyCollectorFlushSlow",
     "HarmonyOperatorDown",
     "HarmonyOperatorNoLeader",
+    "HarmonyOperatorTwoLeaders",
     "HarmonyReconcileErrors",
     "HarmonyReconcileSlow",
     "HarmonyWorkersFailing",
@@ -28,6 +29,12 @@ const ALERTS: [&str; 9] = [
 const STOPPED: Duration = Duration::from_secs(7);
 const STOPS: u32 = 8;
 const AWAY_WITHIN: Duration = Duration::from_mins(1);
+/// For a batch of seconds while others fight over it.
+const COMPLETE_WITHIN: Duration = Duration::from_mins(3);
+/// Bytes a second of a slow disk: three seconds for one of the outputs that it is given.
+const SLOW: u32 = 20_000;
+/// Where the second release is. Leases are per namespace, so the first one does not keep it from leading.
+const ELSEWHERE: &str = "harmony-elsewhere";
 
 /// Lines of a batch's spec by its name; tasks wait for what never comes, or nearly.
 const BATCHES: [(&str, &str); 4] = [
@@ -64,6 +71,77 @@ async fn of_a_full_disk(test: &Scenario, prometheus: &Prometheus) -> Result<()> 
     test.kubectl(&["delete", "persistentvolume", &test.namespace])
         .await
         .map(drop)
+}
+
+/// A collector whose disk takes seconds for each output.
+async fn of_a_slow_disk(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
+    let cluster = LocalCluster::of_kubeconfig()?;
+    let disk = SlowDisk::offer(test, &cluster).await?;
+    let fields = format!(
+        "completions: 9999\ncollector: {{storage: {{size: 1Gi, storageClassName: {}}}}}\nexecutor: {{exec: {{command: [sh, -c, 'sleep 0.2; head -c 65536 /dev/zero']}}}}",
+        test.namespace
+    );
+    test.apply(&batch("slow", &fields)).await?;
+    let node = cluster.node("node-0")?;
+    let collector = eventually("a collector that can be slowed down", AWAY_WITHIN, async || {
+        let pods = test.pods_of("slow", COLLECTOR_ROLE).await?;
+        let pod = pods.first().context("no collector")?;
+        disk.slow_down(&node, pod, SLOW)?;
+        Ok(pod.name_any())
+    })
+    .await?;
+    prometheus
+        .fires(&format!("HarmonyCollectorFlushSlow of {}/slow", test.namespace))
+        .await?;
+    println!("{collector} had a slow disk");
+    // The limit goes with its container. What was slow in the last five minutes is told as long.
+    test.kubectl(&["delete", "harmonybatch/slow", "--cascade=foreground"])
+        .await?;
+    test.kubectl(&["delete", "persistentvolume", &test.namespace])
+        .await
+        .map(drop)
+}
+
+/// A second release over the same namespaces. Batches are led twice, and end as they should: their epochs see to that.
+async fn of_two_leaders(test: &Scenario, prometheus: &Prometheus) -> Result<()> {
+    let chart = chart()?;
+    let second = [
+        "install",
+        "second",
+        &chart,
+        "--namespace",
+        ELSEWHERE,
+        "--create-namespace",
+    ];
+    let settings = [
+        "--set=crds.install=false",
+        "--set=monitoring.rules.enabled=false",
+        "--wait",
+        "--timeout=120s",
+    ];
+    helm(&[second.as_slice(), &settings].concat()).await?;
+    let outcome = async {
+        test.apply(&batch(
+            "fought-over",
+            "completions: 200\nexecutor: {exec: {command: [sleep, '0.1']}}",
+        ))
+        .await?;
+        prometheus.fires("HarmonyOperatorTwoLeaders").await?;
+        test.wait_complete("fought-over", COMPLETE_WITHIN).await?;
+        let results = test.results("fought-over").await?;
+        ensure!(
+            results.iter().map(|line| line.number).eq(0..200),
+            "{} results",
+            results.len()
+        );
+        Ok(())
+    }
+    .await;
+    helm(&["uninstall", "second", "--namespace", ELSEWHERE, "--wait"]).await?;
+    kubectl(&["delete", "namespace", ELSEWHERE]).await?;
+    outcome?;
+    prometheus.clears("HarmonyOperatorTwoLeaders").await?;
+    test.kubectl(&["delete", "harmonybatch/fought-over"]).await.map(drop)
 }
 
 async fn in_operators_namespace(arguments: &[&str]) -> Result<String> {
@@ -157,7 +235,9 @@ async fn tried(test: &Scenario) -> Result<()> {
     })
     .await?;
     of_operators(test, &prometheus).await.context("of operators")?;
+    of_two_leaders(test, &prometheus).await.context("of two leaders")?;
     of_a_full_disk(test, &prometheus).await.context("of a full disk")?;
+    of_a_slow_disk(test, &prometheus).await.context("of a slow disk")?;
     of_batches(test, &prometheus).await.context("of batches")
 }
 
