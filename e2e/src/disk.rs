@@ -81,8 +81,8 @@ impl SlowDisk {
         Ok(disk)
     }
 
-    /// From now on a container writes so many bytes a second to it.
-    pub fn slow_down(&self, node: &Node, pod: &Pod, bytes_per_second: u32) -> Result<()> {
+    /// From now on a container writes so many bytes a second to it, or as many as it can.
+    pub fn limit(&self, node: &Node, pod: &Pod, bytes_per_second: Option<u32>) -> Result<()> {
         node.limit_writes(pod, fs::metadata(&self.0)?.dev(), bytes_per_second)
     }
 

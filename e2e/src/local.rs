@@ -245,17 +245,18 @@ impl Node {
         Ok(Frozen(ids))
     }
 
-    /// Lets a container that runs here write so many bytes a second to a device, and no more, for as long as it lives. The
-    /// device's file system should be the test's own: its other users wait for the same journal.
-    pub(crate) fn limit_writes(&self, pod: &Pod, device: u64, bytes_per_second: u32) -> Result<()> {
+    /// Lets a container that runs here write so many bytes a second to a device, or as many as it can. The device's file
+    /// system should be the test's own: its other users wait for the same journal.
+    pub(crate) fn limit_writes(&self, pod: &Pod, device: u64, bytes_per_second: Option<u32>) -> Result<()> {
         let container = container(pod)?;
         let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        let most = bytes_per_second.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
         let limits = [
             (
                 "blkio.throttle.write_bps_device",
-                format!("{device} {bytes_per_second}"),
+                format!("{device} {}", bytes_per_second.unwrap_or(0)),
             ),
-            ("io.max", format!("{device} wbps={bytes_per_second}")), // version 2
+            ("io.max", format!("{device} wbps={most}")), // version 2
         ];
         let groups = self.cgroups.iter().flat_map(|folder| below(folder));
         for group in groups.filter(|group| group.to_string_lossy().contains(&container)) {
