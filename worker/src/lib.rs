@@ -9,6 +9,7 @@ pub mod executor;
 mod init;
 mod observe;
 pub mod parent;
+mod shortage;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tracing::Instrument as _;
 pub use args::WorkerArgs;
 pub use driver::{Closure, Ended, STUCK_EXIT, WorkerError, run as serve};
 pub use executor::TaskContext;
+pub use shortage::way_out;
 
 /// Exit code of a worker that cannot do its work at all, whatever the tasks are.
 pub const FAILED_EXIT: u8 = 3;

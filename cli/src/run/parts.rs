@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use harmony_admin::Address;
 use harmony_api::{Executor, ValidatedBatch};
 use harmony_transport::Endpoint;
+use harmony_worker::way_out;
 use rustix::process::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -157,8 +158,8 @@ impl Parts {
         };
         self.tails.remove(&part);
         let process = Process::start(part, program, arguments, self.notices.clone()).map_err(|error| {
-            let program = program.to_string_lossy();
-            Failure::infrastructure(format!("{} cannot be started: {program}: {error}", part.name()))
+            let (name, program, help) = (part.name(), program.to_string_lossy(), way_out(&error));
+            Failure::infrastructure(format!("{name} cannot be started: {program}: {error}{help}"))
         })?;
         self.running.insert(part, process);
         Ok(())

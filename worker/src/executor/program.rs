@@ -14,6 +14,7 @@ use std::{
 use rustix::fs::Access;
 
 use super::Setup;
+use crate::shortage::way_out;
 
 /// Where programs are searched when PATH is not set, as execvp does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -83,7 +84,12 @@ impl Program {
     pub(super) fn explain(&self, error: &std::io::Error) -> String {
         match check(&self.name, &self.path, &self.folder) {
             Err(reason) => reason,
-            Ok(()) => format!("{:?} ({}) cannot be started: {error}", self.name, self.path.display()),
+            Ok(()) => format!(
+                "{:?} ({}) cannot be started: {error}{}",
+                self.name,
+                self.path.display(),
+                way_out(error)
+            ),
         }
     }
 
