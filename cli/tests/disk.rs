@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use kit::{Bench, Run};
+use kit::{Bench, Run, STARTED};
 use serde_json::json;
 
 /// Tasks, and bytes that each of them answers.
@@ -96,6 +96,44 @@ fn recording_pauses_on_a_full_disk_and_goes_on_when_there_is_room() {
     run.wait().expect(0).says(&["there is room on the disk again"]);
     bench.outcome().assert_all(TASKS, answer);
     bench.assert_nothing_left();
+}
+
+/// As a backup does that is older than the log.
+#[test]
+fn a_stale_copy_of_the_log_costs_executions_and_no_number() {
+    let script = format!("n=$HARMONY_TASK; {STARTED}; sleep 0.01; printf done");
+    let bench = Bench::with(&json!({
+        "completions": 2 * TASKS,
+        "parallelism": 2,
+        "executor": {"exec": {"command": ["sh", "-c", script]}},
+    }));
+    let run_to = |started: usize| {
+        let run = bench.start();
+        bench.wait_for_marks("some starts", |marks| marks.started.len() >= started);
+        run.kill();
+        bench.wait_for_nothing_left();
+    };
+    let copy = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        assert!(
+            Command::new("cp")
+                .arg("-a")
+                .args([from, to])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    let (log, backup) = (bench.output().join("log"), bench.path("backup"));
+    run_to(40);
+    copy(&log, &backup);
+    run_to(120);
+    copy(&backup, &log);
+    bench.run().expect(0);
+    bench.outcome().assert_all(2 * TASKS, |_| b"done".to_vec());
+    let again = bench.marks().started.len() as u64 - 2 * TASKS;
+    println!("{again} executions more than tasks");
+    assert!(again > 0);
 }
 
 #[test]
