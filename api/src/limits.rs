@@ -23,6 +23,8 @@ pub const MAX_SECONDS: u64 = 315_360_000;
 pub const DEFAULT_OUTPUT: u64 = 16 << 20;
 /// The largest bytes of one task's output that a batch may ask for.
 pub const MAX_OUTPUT: u64 = limits::MAX_OUTPUT;
+/// The same with `executor.process` and lines: an answer is held in memory until its line ends.
+pub const MAX_LINE_OUTPUT: u64 = 64 << 20;
 /// Entries of `tasks.items`: more belong into a file, one per line.
 pub const MAX_ITEMS: usize = 65_536;
 /// Characters of one entry of `tasks.items`.

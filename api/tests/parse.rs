@@ -233,12 +233,16 @@ fn values_out_of_range_are_refused_with_the_range() {
             "b.yaml:6:26: spec.activeDeadlineSeconds: found 0, expected an integer from 1 to 315360000",
         ),
         (
-            &format!("  completions: 1\n  results: {{maxBytesPerTask: 65Mi}}\n{EXEC}"),
-            "b.yaml:6:30: spec.results.maxBytesPerTask: found \"65Mi\", expected 1 to 67108864 bytes, such as 16Mi; at most 64Mi",
+            &format!("  completions: 1\n  results: {{maxBytesPerTask: 1025Mi}}\n{EXEC}"),
+            "b.yaml:6:30: spec.results.maxBytesPerTask: found \"1025Mi\", expected 1 to 1073741824 bytes, such as 16Mi; at most 1024Mi",
         ),
         (
             &format!("  completions: 1\n  results: {{maxBytesPerTask: 0}}\n{EXEC}"),
-            "b.yaml:6:30: spec.results.maxBytesPerTask: found 0, expected 1 to 67108864 bytes, such as 16Mi; at most 64Mi",
+            "b.yaml:6:30: spec.results.maxBytesPerTask: found 0, expected 1 to 1073741824 bytes, such as 16Mi; at most 1024Mi",
+        ),
+        (
+            "  completions: 1\n  results: {maxBytesPerTask: 65Mi}\n  executor: {process: {command: [cat], framing: lines}}\n",
+            "b.yaml:6:30: spec.results.maxBytesPerTask: found \"65Mi\", expected 1 to 67108864 bytes, such as 16Mi; at most 64Mi with executor.process, which holds an answer in memory",
         ),
         (
             "  completions: 1\n  executor: {exec: {command: []}}\n",

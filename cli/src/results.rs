@@ -21,6 +21,9 @@ pub(crate) struct ResultsArgs {
     /// The batch: its name on the cluster, or its folder, with a slash
     #[arg(value_name = "BATCH")]
     batch: BatchRef,
+    /// Of results, only the output of this number, as it is
+    #[arg(value_name = "NUMBER")]
+    number: Option<u64>,
     /// Write to this file, which appears when it is complete
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -69,9 +72,15 @@ pub(crate) fn main(file: Export, args: &ResultsArgs) -> Exit {
 }
 
 fn write(file: Export, args: &ResultsArgs, out: &mut impl Write) -> Result<(), Stopped> {
-    match &args.batch {
-        BatchRef::Folder(dir) => write_local(dir, file, out)?,
-        BatchRef::Name(name) => cluster::results::write(&args.kube, name, file, out)?,
+    match (&args.batch, args.number) {
+        (_, Some(_)) if file != Export::Results => {
+            let reason = "a NUMBER goes with harmony results alone; harmony explain tells of a number what is known";
+            return Err(Failure::bad_input(reason).into());
+        }
+        (BatchRef::Folder(dir), None) => write_local(dir, file, out)?,
+        (BatchRef::Folder(dir), Some(number)) => write_output(dir, number, out)?,
+        (BatchRef::Name(name), None) => cluster::results::write(&args.kube, name, file, out)?,
+        (BatchRef::Name(name), Some(number)) => cluster::results::write_output(&args.kube, name, number, out)?,
     }
     Ok(out.flush()?)
 }
@@ -80,10 +89,27 @@ fn write_local(dir: &Path, file: Export, out: &mut impl Write) -> Result<(), Sto
     let Some((reader, _)) = LocalBatch::find(dir)?.look()? else {
         return Ok(());
     };
-    export::stream(&reader, file, 0, out).map_err(|error| match error {
+    export::stream(&reader, dir, file, 0, out).map_err(stopped)
+}
+
+fn write_output(dir: &Path, number: u64, out: &mut impl Write) -> Result<(), Stopped> {
+    let found = match LocalBatch::find(dir)?.look()? {
+        Some((reader, _)) => export::output(&reader, number, out).map_err(stopped)?,
+        None => None,
+    };
+    found.ok_or_else(|| {
+        Failure::bad_input(format!(
+            "number {number} has no output: it has not succeeded, or not yet"
+        ))
+        .into()
+    })
+}
+
+fn stopped(error: StreamError) -> Stopped {
+    match error {
         StreamError::Log(error) => Failure::infrastructure(format!("the log cannot be read: {error}")).into(),
         StreamError::Write(error) => error.into(),
-    })
+    }
 }
 
 /// Writes a file under another name until it is complete. What is no ordinary file, such as a pipe, is written directly.

@@ -101,6 +101,35 @@ fn results_are_read_while_the_batch_runs_and_after_a_restart() {
 }
 
 #[test]
+fn long_outputs_are_read_one_by_one() {
+    let pods = Pods::new();
+    let script = "test $HARMONY_TASK = 2 && exit 1; seq 1 400000 | head -c $((2000000 * HARMONY_TASK + 1))";
+    let (collector, _worker) = (pods.collector(), pods.worker(UID, &["sh", "-c", script]));
+    let served = pods.serve(UID, 3);
+    served.wait("the end", |event| matches!(event, Event::Done(_)).then_some(()));
+    let (_, lines) = collector.private(&path("results.ndjson"));
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = [
+        json!({"number": 0, "attempt": 1, "output": "1"}),
+        json!({"number": 1, "attempt": 1, "outputFile": "outputs/1"}),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(collector.private(&path("outputs/0")), (200, "1".to_owned()));
+    let (status, output) = collector.private(&path("outputs/1"));
+    let right: String = (1..).map(|number| format!("{number}\n")).take(400_000).collect();
+    assert!(
+        status == 200 && output == right[..2_000_001],
+        "{status}, {} bytes",
+        output.len()
+    );
+    for number in [2, 3] {
+        let (status, reason) = collector.private(&path(&format!("outputs/{number}")));
+        assert!(status == 404 && reason.contains("has no output"), "{reason}");
+    }
+    assert_eq!(collector.public(&path("outputs/1")).0, 404, "outputs are not public");
+}
+
+#[test]
 fn what_is_not_there_is_refused_with_a_reason() {
     let pods = Pods::new();
     let collector = pods.collector();

@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
 use harmony_admin::{AdminArgs, AdminError, Inspections};
 use harmony_log::disk::{Disk, RealDisk};
 use harmony_log::read_back::{self, ReadBack};
 use harmony_log::{Log, LogError, Position, Rebuild, Recorder, Recovery, Written};
 use harmony_protocol::Identity;
-use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output, Settled};
+use harmony_protocol::collector::{Answer, BatchState, Collector, Config, Opened, Output};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 use harmony_telemetry::spans;
@@ -271,7 +270,25 @@ impl Driver {
                     sequence,
                     pieces,
                     settled,
-                } => self.append(now, uid, sequence, &pieces, &settled),
+                    keeps,
+                } => self.write(now, uid, sequence, |recorder| {
+                    recorder.append(sequence, &pieces, &settled, keeps)
+                }),
+                Output::Part {
+                    uid,
+                    sequence,
+                    output,
+                    offset,
+                    bytes,
+                } => self.write(now, uid, sequence, |recorder| {
+                    recorder.part(sequence, output, offset, &bytes)
+                }),
+                Output::Discard { uid, output } => {
+                    let discarded = self.logs.get_mut(&uid).map(|recorder| recorder.discard(output));
+                    if let Some(Err(error)) = discarded {
+                        self.failure = Some(error);
+                    }
+                }
                 Output::Sync { uid, sequence } => self.sync(uid, sequence),
                 Output::Checkpoint { uid, sequence, state } => {
                     if let Some(recorder) = self.logs.get_mut(&uid) {
@@ -280,7 +297,7 @@ impl Driver {
                 }
                 Output::ReadBack { uid } => self.read_back(uid),
                 Output::Close { uid } => drop(self.logs.remove(&uid)),
-                Output::Compare { uid, number, output } => self.compare(uid, number, output),
+                Output::Compare { uid, number, answer } => self.compare(uid, number, answer),
             }
         }
     }
@@ -299,11 +316,17 @@ impl Driver {
         });
     }
 
-    fn append(&mut self, now: Instant, uid: BatchUid, sequence: u64, pieces: &[Bytes], settled: &[Settled]) {
+    fn write(
+        &mut self,
+        now: Instant,
+        uid: BatchUid,
+        sequence: u64,
+        write: impl FnOnce(&mut Recorder) -> Result<Written, LogError>,
+    ) {
         let Some(recorder) = self.logs.get_mut(&uid) else {
             return;
         };
-        match recorder.append(sequence, pieces, settled) {
+        match write(recorder) {
             Ok(Written::Appended) => {}
             Ok(Written::NoRoom(error)) => {
                 self.span(uid)
@@ -360,13 +383,13 @@ impl Driver {
         });
     }
 
-    fn compare(&self, uid: BatchUid, number: u64, output: Bytes) {
+    fn compare(&self, uid: BatchUid, number: u64, answer: Answer) {
         let Some(recorder) = self.logs.get(&uid) else { return };
         let (reader, reports) = (recorder.reader(), self.reports.clone());
         let span = self.span(uid);
         spawn_blocking(move || {
             // A record that cannot be read now is found by the read-back.
-            let differs = read_back::differs(&reader, number, &output).unwrap_or(false);
+            let differs = read_back::differs(&reader, number, &answer).unwrap_or(false);
             if differs {
                 let _batch = span.entered();
                 tracing::warn!(

@@ -96,6 +96,8 @@ struct ResultLine<'a> {
     output: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_file: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +126,8 @@ pub fn export(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<Expor
         };
         if entry.outcome == OutcomeCode::Succeeded {
             exported.succeeded += 1;
-            results.line(|out| write_result(out, &entry, &output))?;
+            let file = file_of(reader, &entry, dir);
+            results.line(|out| write_result(out, &entry, &output, file))?;
         } else {
             exported.failed += 1;
             failed.line(|out| write_failure(out, &entry, &log))?;
@@ -137,8 +140,15 @@ pub fn export(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<Expor
 }
 
 /// Passes on the lines of one file as far as they are recorded now: results and failures from this number on, of the job log
-/// the rows from this one on, of which the first is row 0. Only the beginning of a job log has its heading.
-pub fn stream(reader: &LogReader, file: Export, from: u64, out: &mut impl Write) -> Result<(), StreamError> {
+/// the rows from this one on, of which the first is row 0. Only the beginning of a job log has its heading. Files of long
+/// outputs are named as seen from the folder `base`.
+pub fn stream(
+    reader: &LogReader,
+    base: &Path,
+    file: Export,
+    from: u64,
+    out: &mut impl Write,
+) -> Result<(), StreamError> {
     if file == Export::Joblog {
         return stream_joblog(reader, from, out);
     }
@@ -149,7 +159,7 @@ pub fn stream(reader: &LogReader, file: Export, from: u64, out: &mut impl Write)
             continue;
         };
         match (file, entry.outcome == OutcomeCode::Succeeded) {
-            (Export::Results, true) => write_result(out, &entry, &output)?,
+            (Export::Results, true) => write_result(out, &entry, &output, file_of(reader, &entry, base))?,
             (Export::Failed, false) => write_failure(out, &entry, &log)?,
             _ => continue,
         }
@@ -177,13 +187,48 @@ fn stream_joblog(reader: &LogReader, from: u64, out: &mut impl Write) -> Result<
     Ok(())
 }
 
-fn write_result(out: &mut impl Write, entry: &ResultEntry, output: &[u8]) -> io::Result<()> {
-    let text = std::str::from_utf8(output).ok();
+/// Passes on the recorded output of a number; `None` if it has not succeeded.
+pub fn output(reader: &LogReader, number: u64, out: &mut impl Write) -> Result<Option<()>, StreamError> {
+    let Some(location) = reader.find(number)? else {
+        return Ok(None);
+    };
+    let Some((entry, output, _)) = Cursor::new(reader).outcome(location)? else {
+        return Ok(None);
+    };
+    if entry.outcome != OutcomeCode::Succeeded {
+        return Ok(None);
+    }
+    if entry.parted.is_none() {
+        out.write_all(&output)?;
+        return Ok(Some(()));
+    }
+    let mut file = reader.output(number)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = file.read(&mut buffer)?;
+        match buffer.get(..read) {
+            Some(bytes) if read > 0 => out.write_all(bytes)?,
+            _ => return Ok(Some(())),
+        }
+    }
+}
+
+/// The file of an output that is too long for a line, as seen from a folder.
+fn file_of(reader: &LogReader, entry: &ResultEntry, base: &Path) -> Option<String> {
+    entry.parted?;
+    let path = reader.output_path(entry.number);
+    let path = path.strip_prefix(base).unwrap_or(&path);
+    Some(path.to_string_lossy().into_owned())
+}
+
+fn write_result(out: &mut impl Write, entry: &ResultEntry, output: &[u8], file: Option<String>) -> io::Result<()> {
+    let text = std::str::from_utf8(output).ok().filter(|_| file.is_none());
     let line = ResultLine {
         number: entry.number,
         attempt: entry.attempt,
         output: text,
-        output_base64: text.is_none().then(|| STANDARD.encode(output)),
+        output_base64: (text.is_none() && file.is_none()).then(|| STANDARD.encode(output)),
+        output_file: file,
     };
     Ok(serde_json::to_writer(out, &line)?)
 }

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use crate::export::{self, Export};
+use crate::export::{self, Export, StreamError};
 use crate::log_dir;
 use crate::number::{Recorded, recorded};
 
@@ -47,6 +47,8 @@ enum Refusal {
     Unknown(BatchUid),
     #[error("a batch has no {0:?}: there are results.ndjson, failed.ndjson and joblog.tsv")]
     NoSuchFile(String),
+    #[error("number {0} has no output: it has not succeeded, or not yet")]
+    NoOutput(u64),
     #[error("{READERS} readers are served already; try again later")]
     Busy,
     #[error("the log cannot be read: {0}")]
@@ -58,7 +60,7 @@ enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::Unknown(_) | Self::NoSuchFile(_) => StatusCode::NOT_FOUND,
+            Self::Unknown(_) | Self::NoSuchFile(_) | Self::NoOutput(_) => StatusCode::NOT_FOUND,
             Self::Busy | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Log(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -90,6 +92,7 @@ pub(crate) fn routes(dir: PathBuf) -> Router {
     Router::new()
         .route("/batches/{uid}", get(summary))
         .route("/batches/{uid}/numbers/{number}", get(number))
+        .route("/batches/{uid}/outputs/{number}", get(output))
         .route("/batches/{uid}/{file}", get(lines))
         .with_state(Logs { dir, readers })
 }
@@ -144,34 +147,64 @@ async fn lines(
         .into_iter()
         .find(|export| export.file_name() == file)
         .ok_or(Refusal::NoSuchFile(file))?;
-    let (permit, uid) = (logs.enter()?, BatchUid(uid));
-    let (began, begins) = oneshot::channel();
-    let (chunks, body) = mpsc::channel(AHEAD);
-    spawn_blocking(move || {
-        let _permit = permit;
-        let reader = match look(&logs.dir, uid) {
-            Ok((reader, _)) => reader,
-            Err(refusal) => return drop(began.send(Err(refusal))),
-        };
-        if began.send(Ok(())).is_ok() {
-            send(&reader, export, from, &chunks);
-        }
-    });
-    begins.await.unwrap_or(Err(Refusal::Ending))?;
     let kind = match export {
         Export::Joblog => "text/tab-separated-values",
         Export::Results | Export::Failed => "application/x-ndjson",
     };
+    let uid = BatchUid(uid);
+    let base = log_dir(&logs.dir, uid);
+    let made = move |reader: &LogReader, out: &mut Out<'_>| export::stream(reader, &base, export, from, out);
+    streamed(logs, uid, kind, |_| Ok(()), made).await
+}
+
+async fn output(State(logs): State<Logs>, Parts((uid, number)): Parts<(Uuid, u64)>) -> Result<Response, Refusal> {
+    let uid = BatchUid(uid);
+    let there = move |state: &BatchState| {
+        if state.settled().contains(number) && !state.has_failed(number) {
+            Ok(())
+        } else {
+            Err(Refusal::NoOutput(number))
+        }
+    };
+    let made = move |reader: &LogReader, out: &mut Out<'_>| export::output(reader, number, out).map(drop);
+    streamed(logs, uid, "application/octet-stream", there, made).await
+}
+
+/// Answers with what is made of a log, as it is made, if there is something to make.
+async fn streamed(
+    logs: Logs,
+    uid: BatchUid,
+    kind: &'static str,
+    check: impl FnOnce(&BatchState) -> Result<(), Refusal> + Send + 'static,
+    made: impl FnOnce(&LogReader, &mut Out<'_>) -> Result<(), StreamError> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let permit = logs.enter()?;
+    let (began, begins) = oneshot::channel();
+    let (chunks, body) = mpsc::channel(AHEAD);
+    spawn_blocking(move || {
+        let _permit = permit;
+        let looked = look(&logs.dir, uid).and_then(|(reader, state)| check(&state).map(|()| reader));
+        let reader = match looked {
+            Ok(reader) => reader,
+            Err(refusal) => return drop(began.send(Err(refusal))),
+        };
+        if began.send(Ok(())).is_ok() {
+            send(&chunks, |out| made(&reader, out));
+        }
+    });
+    begins.await.unwrap_or(Err(Refusal::Ending))?;
     let body = stream::unfold(body, async |mut body| body.recv().await.map(|chunk| (chunk, body)));
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(body)).into_response())
 }
 
 type Chunk = io::Result<Bytes>;
 
-/// Sends the lines as fast as they are taken. What breaks is seen as a broken connection, never as an early end.
-fn send(reader: &LogReader, export: Export, from: u64, chunks: &mpsc::Sender<Chunk>) {
+type Out<'a> = BufWriter<Taken<'a>>;
+
+/// Sends what is made as fast as it is taken. What breaks is seen as a broken connection, never as an early end.
+fn send(chunks: &mpsc::Sender<Chunk>, made: impl FnOnce(&mut Out<'_>) -> Result<(), StreamError>) {
     let mut out = BufWriter::with_capacity(CHUNK, Taken(chunks));
-    let sent = export::stream(reader, export, from, &mut out).and_then(|()| Ok(out.flush()?));
+    let sent = made(&mut out).and_then(|()| Ok(out.flush()?));
     if let Err(error) = sent.map_err(|error| error.to_string())
         && !chunks.is_closed()
     {

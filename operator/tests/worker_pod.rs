@@ -93,7 +93,13 @@ fn a_program_of_ones_own_takes_the_place_of_the_agent() {
 ",
     );
     assert_eq!(pod.init_containers, None);
-    assert_eq!(pod.volumes, None);
+    let volumes: Vec<_> = pod
+        .volumes
+        .iter()
+        .flatten()
+        .map(|volume| volume.name.as_str())
+        .collect();
+    assert_eq!(volumes, ["harmony-spool"]);
     let worker = named(&pod.containers, "worker");
     assert_eq!(worker.command.as_ref().unwrap(), &["/own", "--fast"]);
     assert_eq!(flag(worker.args.as_ref().unwrap(), "--executor"), r#""library""#);

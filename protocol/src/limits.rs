@@ -51,10 +51,10 @@ pub const TASKS_BYTES: usize = 1 << 20;
 pub const MAX_PAYLOAD: u64 = 16 << 20;
 /// The largest number of entries in one RESULTS message.
 pub const RESULTS_PER_MESSAGE: usize = 1_024;
-/// The bytes of output after which a RESULTS message is closed (one outcome may be larger).
+/// The bytes of output after which a RESULTS message is closed.
 pub const RESULTS_BYTES: usize = 1 << 20;
 /// The largest `results.maxBytesPerTask`, in bytes.
-pub const MAX_OUTPUT: u64 = 64 << 20;
+pub const MAX_OUTPUT: u64 = MAX_PARTED;
 /// The bytes of one output, or payload, that travel whole in RESULTS or TASKS; a longer one goes ahead in PARTs, so that no
 /// message is much longer than others.
 pub const INLINE_BYTES: usize = 1 << 20;
@@ -62,9 +62,9 @@ pub const INLINE_BYTES: usize = 1 << 20;
 pub const PART_BYTES: usize = 1 << 20;
 /// The largest output, or payload, that travels in PARTs, in bytes.
 pub const MAX_PARTED: u64 = 1 << 30;
-/// The largest message body in bytes that a link lets pass: the largest output, its log tail and the index.
-#[allow(clippy::cast_possible_truncation)] // 64 MiB
-pub const MAX_MESSAGE: usize = (MAX_OUTPUT as usize) + (2 << 20);
+/// The largest message body in bytes that a link lets pass: the largest payload, and the index.
+#[allow(clippy::cast_possible_truncation)] // 16 MiB
+pub const MAX_MESSAGE: usize = (MAX_PAYLOAD as usize) + (2 << 20);
 /// The largest control body (JSON) in bytes.
 pub const MAX_CONTROL: usize = 1 << 20;
 /// Ranges in one piece of STATE, MISSING, HELD or REPORT, so that control bodies stay far below [`MAX_CONTROL`].
@@ -99,6 +99,16 @@ pub const HELD_MOST: u64 = 2 * (QUEUE_TASKS + UNACKED_TASKS as u64);
 pub const UNACKED_TASKS: usize = 131_072;
 /// Bytes of outcomes of one batch that a worker keeps unacked before it stops executing.
 pub const UNACKED_BYTES: u64 = 64 << 20;
+/// Outputs of one batch that a worker keeps in files and unacked before it stops executing: each costs a descriptor.
+pub const SPOOLED_TASKS: usize = 256;
+/// Bytes of these files.
+pub const SPOOLED_BYTES: u64 = 4 << 30;
+/// Bytes of PARTs of one batch that a worker has under way at most: enough to hide a commit of the collector, and little
+/// memory.
+pub const PARTS_UNDER_WAY: u64 = 8 << 20;
+/// The smallest PART worth sending when the allowance is short, unless it is the last one. Half of the smallest allowance,
+/// so that parts never wait for the reserve.
+pub const PART_LEAST: u64 = ALLOWANCE_LEAST / 2;
 /// The work that a worker asks for in advance, as time: long enough to hide round trips, short enough to stay fair.
 pub const CREDIT_AHEAD: Duration = Duration::from_millis(200);
 

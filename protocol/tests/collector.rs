@@ -1,15 +1,19 @@
 //! The collector machine, message by message.
 
-#![allow(clippy::expect_used, reason = "the helpers of a test may panic, as the test may")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may panic, as the test may"
+)]
 
 use std::time::Instant;
 
-use harmony_protocol::collector::{BatchState, Collector, Config, Opened, Output};
+use harmony_protocol::collector::{Answer, BatchState, Collector, Config, Kept, Opened, Output};
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
 use harmony_protocol::limits::{COMMIT_WITHIN, DISK_FULL_PAUSE, UNLOAD_AFTER};
 use harmony_protocol::wire::{
-    Bind, End, Hello, Loss, Lost, Message, OutcomeCode, Policy, RefusedCode, ResultEntry, Results, Role, Start, decode,
-    encode,
+    Bind, Bye, ByeCode, End, Hello, Loss, Lost, Message, OutcomeCode, Part, Policy, RefusedCode, ResultEntry, Results,
+    Role, Start, decode, encode,
 };
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
@@ -86,7 +90,7 @@ impl Stage {
             for output in &outputs {
                 match output {
                     Output::Open { uid, .. } => self.machine.handle_opened(self.now, *uid, opened()),
-                    Output::Append { .. } => self.now += COMMIT_WITHIN,
+                    Output::Append { .. } | Output::Part { .. } => self.now += COMMIT_WITHIN,
                     Output::Sync { uid, sequence } => self.machine.handle_synced(self.now, *uid, *sequence),
                     _ => {}
                 }
@@ -401,4 +405,233 @@ fn durations_and_reasons_are_of_what_is_recorded() {
     stage.machine.handle_timeout(stage.now);
     assert!(stage.machine.snapshot().batches.is_empty());
     expect(&stage);
+}
+
+/// Bytes of an output that comes in two parts.
+const LONG: &[u8] = b"an output in two parts";
+const CUT: usize = 5;
+
+impl Stage {
+    /// A worker that has bound the batch under alias 1.
+    fn bound(&mut self, n: u64) -> LinkId {
+        let link = self.link(n, Role::Worker);
+        self.tell(link, 1, &Message::Bind(Bind { uid: UID }));
+        self.settle();
+        link
+    }
+
+    fn part(&mut self, link: LinkId, stamp: u64, number: u64, offset: usize) {
+        let end = if offset == 0 { CUT } else { LONG.len() };
+        let part = Part {
+            stamp,
+            number,
+            attempt: 1,
+            offset: offset as u64,
+            bytes: LONG[offset..end].into(),
+        };
+        self.tell(link, 1, &Message::Part(part));
+    }
+
+    fn long_success(&mut self, link: LinkId, sequence: u64, number: u64) {
+        let Message::Results(mut results) = success(sequence, number) else {
+            unreachable!("it is RESULTS")
+        };
+        for entry in &mut results.entries {
+            entry.output = 22;
+            entry.parted = Some(crc32c::crc32c(LONG));
+        }
+        self.tell(link, 1, &Message::Results(results));
+    }
+}
+
+/// Of these outputs those that are about an output's file.
+fn file_work(outputs: &[Output]) -> Vec<String> {
+    let work = outputs.iter().filter_map(|output| match output {
+        Output::Part {
+            output, offset, bytes, ..
+        } => Some(format!("part {output} at {offset}: {}", bytes.len())),
+        Output::Discard { output, .. } => Some(format!("discard {output}")),
+        Output::Append {
+            keeps: Some(Kept { output, number }),
+            ..
+        } => Some(format!("keep {output} of {number}")),
+        Output::Compare {
+            answer: Answer::Parted { length, .. },
+            ..
+        } => Some(format!("compare {length}")),
+        _ => None,
+    });
+    work.collect()
+}
+
+fn acks(said: &[Message]) -> Vec<u64> {
+    let acks = said.iter().filter_map(|message| match message {
+        Message::Ack(ack) => Some(ack.sequence),
+        _ => None,
+    });
+    acks.collect()
+}
+
+fn is_blamed(said: &[Message], what: &str) -> bool {
+    let blames = |message: &Message| matches!(message, Message::Bye(Bye { code: ByeCode::Malformed, reason }) if reason.contains(what));
+    said.iter().any(blames)
+}
+
+#[test]
+fn an_output_in_parts_is_written_as_it_comes_and_kept_with_its_outcome() {
+    let mut stage = Stage::new();
+    stage.client(1, UID, 2);
+    let worker = stage.bound(2);
+    stage.part(worker, 1, 0, 0);
+    stage.part(worker, 2, 0, CUT);
+    assert_eq!(file_work(&stage.outputs()), ["part 1 at 0: 5", "part 1 at 5: 17"]);
+    stage.long_success(worker, 3, 0);
+    let outputs = stage.outputs();
+    assert_eq!(file_work(&outputs), ["keep 1 of 0"]);
+    assert!(
+        outputs.iter().all(|output| !matches!(output, Output::Link(_))),
+        "nothing is durable: {outputs:?}"
+    );
+    stage.now += COMMIT_WITHIN;
+    let sync = stage.outputs().into_iter().find_map(|output| match output {
+        Output::Sync { sequence, .. } => Some(sequence),
+        _ => None,
+    });
+    stage
+        .machine
+        .handle_synced(stage.now, UID, sync.expect("a commit is due"));
+    assert_eq!(acks(&stage.said(worker)), [3]);
+    assert_eq!(stage.machine.batch(UID).map(|state| state.counts().succeeded), Some(1));
+}
+
+#[test]
+fn an_output_goes_with_its_link_or_when_its_worker_gives_it_up() {
+    let mut stage = Stage::new();
+    stage.client(1, UID, 9);
+    let worker = stage.bound(2);
+    stage.part(worker, 1, 0, 0);
+    stage.part(worker, 2, 3, 0);
+    assert_eq!(
+        file_work(&stage.outputs()),
+        ["discard 1", "part 1 at 0: 0", "part 2 at 0: 5"]
+    );
+    stage.tell(worker, 1, &success(3, 4));
+    assert_eq!(file_work(&stage.outputs()), ["discard 2"]);
+    stage.part(worker, 4, 5, 0);
+    stage.settle();
+    stage.machine.handle_link_closed(stage.now, worker);
+    assert_eq!(file_work(&stage.outputs()), ["discard 3"]);
+    let another = stage.bound(3);
+    stage.part(another, 1, 5, 0);
+    stage.settle();
+    stage.machine.handle_shutdown(stage.now);
+    assert_eq!(file_work(&stage.outputs()), ["discard 4"]);
+}
+
+#[test]
+fn an_output_of_a_settled_number_is_compared_and_not_stored() {
+    let mut stage = Stage::new();
+    stage.client(1, UID, 9);
+    let (worker, other) = (stage.bound(2), stage.bound(3));
+    stage.part(worker, 1, 0, 0);
+    stage.settle();
+    stage.tell(other, 1, &success(1, 0));
+    stage.settle();
+    stage.part(worker, 2, 0, CUT);
+    assert_eq!(file_work(&stage.settle()), ["discard 1"], "it was settled meanwhile");
+    stage.long_success(worker, 3, 0);
+    assert_eq!(file_work(&stage.settle()), ["compare 22"]);
+    stage.part(worker, 4, 0, 0);
+    stage.part(worker, 5, 0, CUT);
+    stage.long_success(worker, 6, 0);
+    let outputs = stage.settle();
+    assert_eq!(file_work(&outputs), ["compare 22"]);
+    assert_eq!(stage.machine.counts(UID).map(|counts| counts.duplicates), Some(2));
+}
+
+#[test]
+fn parts_that_do_not_fit_are_malformed() {
+    let blamed = |play: &dyn Fn(&mut Stage, LinkId), what: &str| {
+        let mut stage = Stage::new();
+        stage.client(1, UID, 9);
+        let worker = stage.bound(2);
+        play(&mut stage, worker);
+        let outputs = stage.outputs();
+        assert!(
+            file_work(&outputs).iter().all(|work| !work.contains("keep")),
+            "{outputs:?}"
+        );
+        let said = outputs.into_iter().filter_map(|output| match output {
+            Output::Link(LinkOutput::Send { link, frames }) if link == worker => decode(&frames).ok(),
+            _ => None,
+        });
+        let said: Vec<_> = said.map(|(_, message)| message).collect();
+        assert!(is_blamed(&said, what), "{what}: {said:?}");
+    };
+    blamed(&|stage, worker| stage.part(worker, 1, 0, CUT), "due is byte 0");
+    blamed(&|stage, worker| stage.part(worker, 2, 0, 0), "2 follow number 0");
+    blamed(
+        &|stage, worker| {
+            stage.part(worker, 1, 0, 0);
+            stage.part(worker, 2, 7, CUT);
+        },
+        "of number 0",
+    );
+    blamed(
+        &|stage, worker| {
+            stage.part(worker, 1, 0, 0);
+            stage.long_success(worker, 2, 0);
+        },
+        "those were others",
+    );
+    blamed(&|stage, worker| stage.long_success(worker, 1, 0), "those were others");
+}
+
+#[test]
+fn parts_that_a_full_disk_refused_are_written_again_in_order() {
+    let mut stage = Stage::new();
+    stage.client(1, UID, 9);
+    let worker = stage.bound(2);
+    stage.part(worker, 1, 0, 0);
+    stage.part(worker, 2, 0, CUT);
+    let first = stage.outputs().into_iter().find_map(|output| match output {
+        Output::Part { sequence, .. } => Some(sequence),
+        _ => None,
+    });
+    let first = first.expect("parts are written");
+    stage.machine.handle_disk_full(stage.now, UID, first);
+    stage.machine.handle_disk_full(stage.now, UID, first + 1);
+    assert_eq!(file_work(&stage.outputs()), [""; 0]);
+    stage.now += DISK_FULL_PAUSE;
+    assert_eq!(file_work(&stage.outputs()), ["part 1 at 0: 5", "part 1 at 5: 17"]);
+}
+
+#[test]
+fn an_output_that_was_not_stored_and_is_missed_by_now_is_asked_for_again() {
+    let mut stage = Stage::new();
+    let client = stage.client(1, UID, 1);
+    let (worker, other) = (stage.bound(2), stage.bound(3));
+    stage.tell(other, 1, &success(1, 0));
+    stage.settle();
+    stage.part(worker, 1, 0, 0);
+    stage.part(worker, 2, 0, CUT);
+    stage.tell(
+        client,
+        1,
+        &Message::End(End {
+            epoch: 1,
+            completions: 1,
+        }),
+    );
+    stage.settle();
+    stage.machine.handle_read_back(stage.now, UID, vec![(0, 0)], 0);
+    stage.settle();
+    stage.long_success(worker, 3, 0);
+    let said = stage.said(worker);
+    let refused =
+        |message: &Message| matches!(message, Message::Refused(refused) if refused.code == RefusedCode::NotStarted);
+    assert!(said.iter().any(refused), "{said:?}");
+    stage.tell(worker, 2, &Message::Bind(Bind { uid: UID }));
+    stage.settle();
+    assert_eq!(stage.machine.batch(UID).map(|state| state.counts().succeeded), Some(0));
 }

@@ -169,7 +169,7 @@ fn entries() {
     );
     assert_eq!(
         error(&with("results", 1, 36, &[255; 4])),
-        "an output of RESULTS has 4294967295 bytes; at most 67108864 are allowed"
+        "an output of RESULTS has 4294967295 bytes; at most 1048576 are allowed"
     );
     assert_eq!(
         error(&with("results", 1, 56, &[0, 0, 16, 1])),

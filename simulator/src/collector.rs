@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use harmony_log::read_back::{self, ReadBack};
 use harmony_log::{DueCheckpoint, LogError, Recorder, Written};
 use harmony_protocol::Identity;
-use harmony_protocol::collector::{Collector, Config, Opened, Output, Settled};
+use harmony_protocol::collector::{Answer, Collector, Config, Opened, Output};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 
@@ -113,7 +112,23 @@ impl CollectorHost {
                     sequence,
                     pieces,
                     settled,
-                } => self.append(context, uid, sequence, &pieces, &settled),
+                    keeps,
+                } => self.write(context, uid, sequence, |recorder| {
+                    recorder.append(sequence, &pieces, &settled, keeps)
+                }),
+                Output::Part {
+                    uid,
+                    sequence,
+                    output,
+                    offset,
+                    bytes,
+                } => self.write(context, uid, sequence, |recorder| {
+                    recorder.part(sequence, output, offset, &bytes)
+                }),
+                Output::Discard { uid, output } => {
+                    let discarded = self.recorder(uid).discard(output);
+                    self.survives(context, discarded);
+                }
                 Output::Sync { uid, sequence } => self.sync(context, uid, sequence),
                 Output::Checkpoint { uid, sequence, state } => {
                     self.recorder(uid).offer_checkpoint(sequence, state);
@@ -126,7 +141,7 @@ impl CollectorHost {
                     let time = context.between(Duration::ZERO, Duration::from_millis(100));
                     context.after(time, Input::ReadBack(uid));
                 }
-                Output::Compare { uid, number, output } => self.compare(context, uid, number, &output),
+                Output::Compare { uid, number, answer } => self.compare(context, uid, number, &answer),
             }
         }
     }
@@ -172,15 +187,14 @@ impl CollectorHost {
         self.machine.handle_opened(context.now, uid, opened);
     }
 
-    fn append(
+    fn write(
         &mut self,
         context: &mut Context<'_>,
         uid: BatchUid,
         sequence: u64,
-        pieces: &[Bytes],
-        settled: &[Settled],
+        write: impl FnOnce(&mut Recorder) -> Result<Written, LogError>,
     ) {
-        let written = self.recorder(uid).append(sequence, pieces, settled);
+        let written = write(self.recorder(uid));
         match self.survives(context, written) {
             Some(Written::NoRoom(_) | Written::OutOfTurn) => self.machine.handle_disk_full(context.now, uid, sequence),
             Some(Written::Appended) | None => {}
@@ -232,8 +246,8 @@ impl CollectorHost {
     }
 
     /// A record that cannot be read now is found by the read-back.
-    fn compare(&mut self, context: &mut Context<'_>, uid: BatchUid, number: u64, output: &[u8]) {
-        let differs = read_back::differs(&self.recorder(uid).reader(), number, output).unwrap_or(false);
+    fn compare(&mut self, context: &mut Context<'_>, uid: BatchUid, number: u64, answer: &Answer) {
+        let differs = read_back::differs(&self.recorder(uid).reader(), number, answer).unwrap_or(false);
         if self.survives(context, Ok(())).is_some() {
             context.after(Duration::from_millis(1), Input::Compared(uid, differs));
         }

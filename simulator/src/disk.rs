@@ -15,7 +15,7 @@ use harmony_protocol::ids::{BatchUid, LogId};
 use uuid::Uuid;
 
 use crate::facts::Facts;
-use crate::log_file::{HEADER, LogFile, segment_number};
+use crate::log_file::{HEADER, LogFile, output_number, outputs_dir, segment_number};
 use crate::tasks::Tasks;
 
 /// What opening logs came upon, as counts.
@@ -178,11 +178,18 @@ impl Disk {
         let mut logs: Vec<_> = self.files.iter_mut().filter(open).collect();
         let chosen = random.usize(0..logs.len().max(1));
         let (uid, file) = logs.get_mut(chosen)?;
-        let dir = dir(**uid);
-        let names: Vec<String> = self.memory.durable_names(&dir);
-        let name = names.get(random.usize(0..names.len().max(1)))?;
-        let path = dir.join(name);
+        let (dir, outputs) = (dir(**uid), outputs_dir(&dir(**uid)));
+        let names = self.memory.durable_names(&dir).into_iter().map(|name| (&dir, name));
+        let outputs = self
+            .memory
+            .durable_names(&outputs)
+            .into_iter()
+            .map(|name| (&outputs, name));
+        let names: Vec<_> = names.chain(outputs).collect();
+        let (folder, name) = names.get(random.usize(0..names.len().max(1)))?;
+        let path = folder.join(name);
         let segment = segment_number(name);
+        let output = output_number(name).filter(|_| **folder != dir);
         let spared = if segment.is_some_and(|segment| file.is_newest(segment)) {
             HEADER
         } else {
@@ -199,6 +206,9 @@ impl Disk {
         if let Some(segment) = segment {
             file.damage(segment, byte);
         }
+        if let Some(number) = output {
+            file.damage_output(number);
+        }
         Some(path)
     }
 
@@ -209,6 +219,7 @@ impl Disk {
             let ended = file.facts().ended.is_some();
             if !ended {
                 memory.lose(&dir(*uid));
+                memory.lose(&outputs_dir(&dir(*uid)));
             }
             ended
         });

@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fastrand::Rng;
 use harmony_protocol::LinkOutput;
 use harmony_protocol::ids::{BatchUid, Epoch, LinkId};
 use harmony_protocol::wire::{self, Bye, ByeCode, Message};
+use harmony_protocol::worker::Piece;
 
 use crate::checker::Checker;
 use crate::disk::Disk;
@@ -32,6 +34,8 @@ pub enum Input {
     Ended(u64),
     /// Worker: runs were stopped.
     Stopped(BatchUid, Vec<(u64, u32)>),
+    /// Worker: a piece of an output was read.
+    Piece(BatchUid, Piece, Result<Bytes, String>),
     /// Worker: it is asked to leave within this time.
     Drain(Duration),
     /// Collector: a log is to be opened now.

@@ -108,6 +108,11 @@ impl LogFile {
         }
     }
 
+    /// The file of an output was damaged.
+    pub fn damage_output(&mut self, number: u64) {
+        self.facts.doubt(&[number], None);
+    }
+
     /// Reads a segment from where it was; `step_over` says whether to look for records behind damage.
     fn read_segment(&mut self, disk: &MemoryDisk, number: u32, step_over: bool) {
         let path = segment_path(&self.dir, number);
@@ -120,7 +125,10 @@ impl LogFile {
         let mut at = 0;
         while at < bytes.len() {
             match self.frame(&segment, from, &bytes, at) {
-                Some(frame) => {
+                Some(mut frame) => {
+                    frame
+                        .record
+                        .fetch(|number| disk.durable(&output_path(&self.dir, number), 0));
                     self.sequence = frame.sequence + 1;
                     self.note(number, from + at, from + frame.end, &frame.record);
                     at = frame.end;
@@ -203,6 +211,20 @@ impl Segment {
 
 fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:08x}.log"))
+}
+
+/// The folder of outputs that have a file of their own.
+pub fn outputs_dir(dir: &Path) -> PathBuf {
+    dir.join("outputs")
+}
+
+fn output_path(dir: &Path, number: u64) -> PathBuf {
+    outputs_dir(dir).join(number.to_string())
+}
+
+/// The number whose output a file is.
+pub fn output_number(name: &str) -> Option<u64> {
+    name.parse().ok()
 }
 
 /// The number of the segment that a file is.

@@ -55,8 +55,12 @@ pub struct Outcome {
     pub exit: i32,
     /// A failure that settles its number.
     pub last: bool,
-    /// What it answered.
+    /// What it answered, unless that has a file of its own.
     pub output: Bytes,
+    /// Length and checksum of that file.
+    pub file: Option<(usize, u32)>,
+    /// The file is not as the record says: nothing is known of the answer.
+    pub lost: bool,
 }
 
 impl Outcome {
@@ -102,6 +106,21 @@ impl Record {
         }
     }
 
+    /// Reads the files of outputs that have one.
+    pub fn fetch(&mut self, read: impl Fn(u64) -> Option<Vec<u8>>) {
+        let Self::Outcomes(outcomes) = self else { return };
+        for outcome in outcomes {
+            let Some((length, checksum)) = outcome.file else {
+                continue;
+            };
+            let whole = |bytes: &Vec<u8>| bytes.len() == length && crc32c(bytes) == checksum;
+            match read(outcome.number).filter(whole) {
+                Some(bytes) => outcome.output = bytes.into(),
+                None => outcome.lost = true,
+            }
+        }
+    }
+
     /// The numbers that the record is about.
     pub fn numbers(&self) -> Vec<u64> {
         let all = |spans: &[Span]| spans.iter().flat_map(|(first, last)| *first..=*last).collect();
@@ -125,13 +144,19 @@ fn outcomes(head: &OutcomesHead, mut index: Bytes, mut bytes: Bytes) -> Vec<Outc
     let outcomes = (0..count).map(|position| {
         let (number, attempt) = (index.get_u64(), index.get_u32());
         let code = code(index.get_u8());
-        index.advance(3);
+        let way = index.get_u8();
+        index.advance(2);
         let exit = index.get_i32();
         let output = index.get_u32() as usize;
         index.advance(16);
         let log = index.get_u32() as usize;
-        index.advance(4);
-        let output = bytes.split_to(output);
+        let checksum = index.get_u32();
+        let file = match way {
+            0 => None,
+            1 => Some((output, checksum)),
+            other => panic!("an output is kept in the unknown way {other}"),
+        };
+        let output = bytes.split_to(if file.is_some() { 0 } else { output });
         bytes.advance(log);
         let last = head.final_failures.contains(&position);
         Outcome {
@@ -141,6 +166,8 @@ fn outcomes(head: &OutcomesHead, mut index: Bytes, mut bytes: Bytes) -> Vec<Outc
             exit,
             last,
             output,
+            file,
+            lost: false,
         }
     });
     let outcomes = outcomes.collect();

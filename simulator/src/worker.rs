@@ -3,14 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use crc32c::crc32c;
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{Attempt, BatchUid, ProcessId};
 use harmony_protocol::wire::{OutcomeCode, Role};
-use harmony_protocol::worker::{Config, Finished, Only, Output, Task, Worker};
+use harmony_protocol::worker::{Config, Finished, Only, Output, Piece, Spooled, Task, Worker};
 
 use crate::host::{Action, Context, Input};
 use crate::observation::{Execution, Observation};
 use crate::tasks::Nature;
+
+/// Bytes of output that go whole: far fewer than in earnest, so that many outputs go in parts.
+const INLINE: usize = 512;
+/// Bytes of one PART: the longest outputs have some sixty.
+const PART_BYTES: usize = 16 << 10;
 
 /// How a worker is set up.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +57,8 @@ pub struct WorkerHost {
     /// When each slot of each batch is free.
     lanes: BTreeMap<BatchUid, Vec<Duration>>,
     running: BTreeMap<u64, Running>,
+    /// Outputs that are kept until they are recorded.
+    spool: BTreeMap<(BatchUid, u64, Attempt), Bytes>,
     next_run: u64,
 }
 
@@ -68,10 +77,12 @@ impl WorkerHost {
                 slots: setup.slots,
                 seed,
                 only: Only::default(),
+                part_bytes: PART_BYTES,
             }),
             setup,
             lanes: BTreeMap::new(),
             running: BTreeMap::new(),
+            spool: BTreeMap::new(),
             next_run: 0,
         }
     }
@@ -97,6 +108,7 @@ impl WorkerHost {
             Input::Prepared(uid, result) => self.machine.handle_prepared(now, uid, result),
             Input::Ended(run) => self.take_ended(context, run),
             Input::Stopped(uid, tasks) => self.machine.handle_stopped(now, uid, &tasks),
+            Input::Piece(uid, piece, read) => self.machine.handle_piece(now, uid, piece, read),
             Input::Drain(grace) => self.machine.handle_drain(now, grace),
             other => panic!("not for a worker: {other:?}"),
         }
@@ -114,10 +126,12 @@ impl WorkerHost {
             .map(|(run, _)| *run)
             .collect();
         let mut finished: BTreeMap<BatchUid, Vec<Finished>> = BTreeMap::new();
-        for running in ended.iter().filter_map(|run| self.running.remove(run)) {
+        let ended: Vec<Running> = ended.iter().filter_map(|run| self.running.remove(run)).collect();
+        for running in ended {
             let (party, task) = (context.party, running.task());
             context.observe(&Observation::TaskEnds { party, task });
-            finished.entry(running.uid).or_default().push(outcome(context, running));
+            let outcome = self.spooled(running.uid, outcome(context, running));
+            finished.entry(running.uid).or_default().push(outcome);
         }
         for (uid, finished) in finished {
             self.machine.handle_finished(context.now, uid, finished);
@@ -139,7 +153,10 @@ impl WorkerHost {
                 }
                 Output::Run { uid, tasks } => tasks.into_iter().for_each(|task| self.run(context, uid, &task)),
                 Output::Stop { uid, numbers } => self.stop(context, uid, &numbers),
+                Output::ReadPiece { uid, piece } => self.read(context, uid, piece),
+                Output::Unspool { uid, number, attempt } => drop(self.spool.remove(&(uid, number, attempt))),
                 Output::Release { uid } => {
+                    self.spool.retain(|(of, ..), _| *of != uid);
                     self.running.retain(|_, running| running.uid != uid);
                     self.lanes.remove(&uid);
                     let party = context.party;
@@ -152,6 +169,32 @@ impl WorkerHost {
         if context.sanity_checks {
             self.machine.sanity_check();
         }
+    }
+
+    /// Keeps an output that is too long for one message.
+    fn spooled(&mut self, uid: BatchUid, mut finished: Finished) -> Finished {
+        // A worker may send what fits one message whole.
+        if finished.output.len() > INLINE && finished.number.is_multiple_of(2) {
+            let output = std::mem::take(&mut finished.output);
+            finished.spooled = Some(Spooled {
+                length: u32::try_from(output.len()).expect("outputs are small here"),
+                checksum: crc32c(&output),
+            });
+            self.spool.insert((uid, finished.number, finished.attempt), output);
+        }
+        finished
+    }
+
+    /// Reading takes its time, and rarely fails.
+    fn read(&mut self, context: &mut Context<'_>, uid: BatchUid, piece: Piece) {
+        let (begin, end) = (usize::try_from(piece.offset).expect("small"), piece.length);
+        let output = self.spool.get(&(uid, piece.number, piece.attempt));
+        let bytes = output.map(|output| output.slice(begin..begin + end));
+        let time = context.between(Duration::ZERO, Duration::from_millis(2));
+        context.after(
+            time,
+            Input::Piece(uid, piece, bytes.ok_or_else(|| "it is gone".to_owned())),
+        );
     }
 
     fn run(&mut self, context: &mut Context<'_>, uid: BatchUid, task: &Task) {
@@ -234,15 +277,12 @@ fn outcome(context: &mut Context<'_>, running: Running) -> Finished {
         code: i32::from(tasks.failure(running.number) == Some(OutcomeCode::ExitCode) && !succeeded),
         start_micros: micros(running.begins),
         duration_micros: micros(running.ends - running.begins),
+        spooled: None,
         output: if succeeded {
             tasks.output(running.number, run)
         } else {
-            bytes::Bytes::new()
+            Bytes::new()
         },
-        log: if succeeded {
-            bytes::Bytes::new()
-        } else {
-            "it failed".into()
-        },
+        log: if succeeded { Bytes::new() } else { "it failed".into() },
     }
 }

@@ -21,6 +21,7 @@ use harmony_protocol::{
     ids::BatchUid,
     wire::{Executor as Kind, Framing},
 };
+use harmony_worker::Spool;
 use harmony_worker::executor::{Executor, ExecutorEvent, Setup, Task, library, prepare};
 use tokio::{
     runtime::Builder,
@@ -75,6 +76,7 @@ fn setup(executor: Kind, slots: usize) -> Setup {
         grace: Duration::from_secs(1),
         work_dir: None,
         own_command: Vec::new(),
+        spool: Arc::new(Spool::new(&std::env::temp_dir())),
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use harmony_admin::{AdminError, Inspections, Router};
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, Epoch, ProcessId};
+use harmony_protocol::limits::PART_BYTES;
 use harmony_protocol::wire::{OutcomeCode, Role, Work};
-use harmony_protocol::worker::{Config, Finished, Output, Worker};
+use harmony_protocol::worker::{Config, Finished, Output, Piece, Worker};
 use harmony_transport::{EVENTS_AT_ONCE, Event, Events, Transport, TransportError, sleep_until};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,6 +20,7 @@ use crate::chunks::Chunks;
 use crate::executor::{self, Executor, ExecutorEvent, Setup, TaskContext};
 use crate::observe::Snapshot;
 use crate::parent;
+use crate::spool::{self, Spool};
 
 /// Exit code of a worker whose closure holds a thread for good: whoever started it is to start it anew.
 pub const STUCK_EXIT: u8 = 75;
@@ -53,6 +56,7 @@ pub enum WorkerError {
 enum Report {
     Prepared(BatchUid, Result<Box<dyn Executor>, String>),
     Executor(BatchUid, ExecutorEvent),
+    Piece(BatchUid, Piece, Result<Bytes, String>),
 }
 
 struct Driver {
@@ -63,6 +67,7 @@ struct Driver {
     executors: BTreeMap<BatchUid, Box<dyn Executor>>,
     reports: UnboundedSender<Report>,
     chunks: Chunks,
+    spool: Arc<Spool>,
     stuck: bool,
     ended: Option<Ended>,
 }
@@ -87,6 +92,7 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
         slots: args.slots,
         seed,
         only: args.only(),
+        part_bytes: PART_BYTES,
     });
     let mut driver = Driver {
         closure,
@@ -95,6 +101,7 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
         executors: BTreeMap::new(),
         reports,
         chunks: Chunks::default(),
+        spool: Arc::new(Spool::new(&args.spool.clone().unwrap_or_else(std::env::temp_dir))),
         stuck: false,
         ended: None,
         args,
@@ -182,6 +189,7 @@ impl Driver {
     fn take_report(&mut self, report: Report) {
         let now = Instant::now();
         match report {
+            Report::Piece(uid, piece, read) => self.machine.handle_piece(now, uid, piece, read),
             Report::Prepared(uid, prepared) => {
                 let window = prepared.map(|executor| {
                     let window = executor.window();
@@ -247,8 +255,11 @@ impl Driver {
                         executor.stop(&numbers);
                     }
                 }
+                Output::ReadPiece { uid, piece } => self.read(uid, piece),
+                Output::Unspool { uid, number, attempt } => self.spool.forget((uid, number, attempt)),
                 Output::Release { uid } => {
                     self.chunks.release(uid);
+                    self.spool.release(uid);
                     // Killing and reaping takes its time; nobody waits for it.
                     if let Some(executor) = self.executors.remove(&uid) {
                         drop(tokio::task::spawn_blocking(move || drop(executor)));
@@ -264,6 +275,19 @@ impl Driver {
         }
     }
 
+    /// Reads a piece of an output, off this thread: it may be on the disk only.
+    fn read(&self, uid: BatchUid, piece: Piece) {
+        let (file, reports) = (self.spool.find(uid, piece), self.reports.clone());
+        tokio::task::spawn_blocking(move || {
+            let read = match &file {
+                Some(file) => spool::read(file, piece).map_err(|error| error.to_string()),
+                None => Err("it is gone".to_owned()),
+            };
+            // The driver is gone only when the process ends.
+            let _ = reports.send(Report::Piece(uid, piece, read));
+        });
+    }
+
     /// Makes an executor ready, off this thread: it starts processes.
     fn prepare(&self, uid: BatchUid, name: String, work: &Work) {
         let setup = Setup {
@@ -276,6 +300,7 @@ impl Driver {
             grace: self.args.grace(),
             work_dir: self.args.work_dir.clone(),
             own_command: self.args.command.clone(),
+            spool: Arc::clone(&self.spool),
         };
         let (reports, closure) = (self.reports.clone(), self.closure.clone());
         let (sender, mut events) = unbounded_channel();

@@ -10,6 +10,7 @@ mod init;
 mod observe;
 pub mod parent;
 mod shortage;
+mod spool;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use args::WorkerArgs;
 pub use driver::{Closure, Ended, STUCK_EXIT, WorkerError, run as serve};
 pub use executor::TaskContext;
 pub use shortage::way_out;
+pub use spool::Spool;
 
 /// Exit code of a worker that cannot do its work at all, whatever the tasks are.
 pub const FAILED_EXIT: u8 = 3;

@@ -7,11 +7,18 @@ mod harness;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use harmony_protocol::{limits::LOG_TAIL, wire::OutcomeCode};
+use harmony_protocol::{
+    limits::{INLINE_BYTES, LOG_TAIL},
+    wire::OutcomeCode,
+    worker::Spooled,
+};
+use harmony_worker::Spool;
 use harmony_worker::executor::{ExecutorEvent, Setup, prepare};
 
 use crate::harness::{Bench, exec, task, wait_until};
@@ -81,8 +88,12 @@ fn output_before_input_does_not_deadlock() {
     let payload = vec![b'y'; 10 << 20];
     let finished = sh("head -c 10485760 /dev/zero; head -c 1000000 /dev/zero >&2; wc -c").run_one(payload);
     assert_eq!(finished.outcome, OutcomeCode::Succeeded);
-    assert_eq!(finished.output.len(), (10 << 20) + b"10485760\n".len());
-    assert!(finished.output.ends_with(b"\x0010485760\n"));
+    let whole = [vec![0; 10 << 20], b"10485760\n".to_vec()].concat();
+    let expected = Spooled {
+        length: whole.len().try_into().unwrap(),
+        checksum: crc32c::crc32c(&whole),
+    };
+    assert_eq!(finished.spooled, Some(expected));
 }
 
 #[test]
@@ -180,6 +191,38 @@ fn too_large_an_output_fails_its_task_only() {
         (finished.outcome, finished.output.len()),
         (OutcomeCode::Succeeded, 1000)
     );
+}
+
+#[test]
+fn an_output_that_is_too_long_for_a_message_is_spooled() {
+    let setup = exec(&["sh", "-c", "read n; seq 1 10000000 | head -c $n"]);
+    let spool = Arc::clone(&setup.spool);
+    let mut bench = Bench::start(setup);
+    let whole = bench.run_one(format!("{INLINE_BYTES}\n"));
+    assert_eq!(
+        (whole.output.len(), whole.spooled, spool.len()),
+        (INLINE_BYTES, None, 0)
+    );
+    let long = bench.run_one("5000000\n");
+    let text: String = (1..).map(|number| format!("{number}\n")).take(1_000_000).collect();
+    let expected = Spooled {
+        length: 5_000_000,
+        checksum: crc32c::crc32c(&text.as_bytes()[..5_000_000]),
+    };
+    assert_eq!((long.outcome, long.output.len()), (OutcomeCode::Succeeded, 0));
+    assert_eq!((long.spooled, spool.len()), (Some(expected), 1));
+}
+
+#[test]
+fn an_output_that_cannot_be_spooled_says_why() {
+    let setup = Setup {
+        spool: Arc::new(Spool::new(Path::new("/no/such/folder"))),
+        ..exec(&["sh", "-c", "head -c 2000000 /dev/zero"])
+    };
+    let finished = Bench::start(setup).run_one("");
+    let log = String::from_utf8_lossy(&finished.log);
+    assert_eq!(finished.outcome, OutcomeCode::ExecutorError);
+    assert!(log.contains("/no/such/folder") && log.contains("--spool"), "{log}");
 }
 
 #[test]

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use harmony_protocol::{limits::LOG_TAIL, wire::OutcomeCode};
+use harmony_protocol::{
+    limits::{INLINE_BYTES, LOG_TAIL},
+    wire::OutcomeCode,
+};
 use harmony_worker::executor::{ExecutorEvent, Setup, Task, prepare};
 
 use crate::harness::{Bench, closure, task};
@@ -47,6 +50,17 @@ fn the_closure_gets_its_task_and_its_answer_comes_back() {
             [format!("test/{number}/2:").as_bytes(), &[0, 255, b'\n']].concat()
         );
     }
+}
+
+#[test]
+fn a_long_answer_is_spooled() {
+    let setup = closure();
+    let spool = Arc::clone(&setup.spool);
+    let mut bench = Bench::library(&setup, |_| Ok(vec![7; INLINE_BYTES + 1]));
+    let finished = bench.run_one("");
+    assert_eq!((finished.outcome, finished.output.len()), (OutcomeCode::Succeeded, 0));
+    let length = finished.spooled.map(|spooled| spooled.length as usize);
+    assert_eq!((length, spool.len()), (Some(INLINE_BYTES + 1), 1));
 }
 
 #[test]

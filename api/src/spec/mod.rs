@@ -198,7 +198,7 @@ pub struct HarmonyBatchSpec {
 #[x_kube(validation = rules::is_bytes("maxBytesPerTask", "16Mi"))]
 #[serde(rename_all = "camelCase")]
 pub struct ResultsSpec {
-    /// The largest output of one task: bytes, or a quantity such as 16Mi; at most 64Mi.
+    /// The largest output of one task: bytes, or a quantity such as 16Mi; at most 1Gi, with executor.process 64Mi.
     #[serde(default = "default_output")]
     pub max_bytes_per_task: Option<ByteSize>,
 }

@@ -9,9 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::batch::{BatchName, ValidatedBatch};
-use crate::limits::{DEFAULT_OUTPUT, MAX_OUTPUT, MAX_PARALLELISM};
+use crate::limits::{DEFAULT_OUTPUT, MAX_LINE_OUTPUT, MAX_OUTPUT, MAX_PARALLELISM};
 use crate::problem::FieldPath;
-use crate::spec::{HarmonyBatch, HarmonyBatchSpec, TasksSpec};
+use crate::spec::{ExecutorSpec, HarmonyBatch, HarmonyBatchSpec, TasksSpec};
 
 /// What is wrong with a field of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,10 +129,17 @@ impl Findings {
         let Some(written) = &spec.results.max_bytes_per_task else {
             return Some(DEFAULT_OUTPUT);
         };
-        let bytes = written.bytes().filter(|bytes| (1..=MAX_OUTPUT).contains(bytes));
+        let (most, whose) = match &spec.executor {
+            Some(ExecutorSpec::Process(_)) => (
+                MAX_LINE_OUTPUT,
+                " with executor.process, which holds an answer in memory",
+            ),
+            _ => (MAX_OUTPUT, ""),
+        };
+        let bytes = written.bytes().filter(|bytes| (1..=most).contains(bytes));
         bytes.or_else(|| {
-            let most = MAX_OUTPUT >> 20;
-            let message = format!("found {written}, expected 1 to {MAX_OUTPUT} bytes, such as 16Mi; at most {most}Mi");
+            let mebi = most >> 20;
+            let message = format!("found {written}, expected 1 to {most} bytes, such as 16Mi; at most {mebi}Mi{whose}");
             self.add(&["spec", "results", "maxBytesPerTask"], message)
         })
     }

@@ -31,6 +31,40 @@ pub(crate) fn write(args: &KubeArgs, name: &str, file: Export, out: &mut impl Wr
     })?
 }
 
+/// Writes the output of one number. What has begun to come and breaks off is not asked for again.
+pub(crate) fn write_output(args: &KubeArgs, name: &str, number: u64, out: &mut impl Write) -> Result<(), Stopped> {
+    block_on(async {
+        let cluster = Cluster::find(args).await?;
+        Ok(output(&cluster, name, number, out).await)
+    })?
+}
+
+async fn output(cluster: &Cluster, name: &str, number: u64, out: &mut impl Write) -> Result<(), Stopped> {
+    let broken = |reason: String| {
+        Failure::infrastructure(format!(
+            "the output of number {number} of {name} broke off: {reason}; try again"
+        ))
+    };
+    let batch = cluster.batch(name).await?;
+    let pod = collector(cluster, &batch).await?;
+    let path = format!("/batches/{}/outputs/{number}", batch.uid().unwrap_or_default());
+    let mut response = match tunnel::ask(&cluster.pods(), &cluster.namespace, &pod, &path).await {
+        Ok(response) => response,
+        Err(Refused::Broken(reason)) => return Err(broken(reason).into()),
+        Err(Refused::Final(failure)) => return Err(failure.into()),
+    };
+    loop {
+        let frame = timeout(SILENCE, response.frame()).await;
+        let frame = frame.map_err(|_| broken(format!("pod {pod} has been silent for {SILENCE:?}")))?;
+        match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
+            None => return Ok(()),
+            Some(Ok(Ok(piece))) => out.write_all(&piece)?,
+            Some(Ok(Err(_))) => {} // trailers
+            Some(Err(error)) => return Err(broken(causes(&error)).into()),
+        }
+    }
+}
+
 async fn follow(cluster: &Cluster, name: &str, file: Export, out: &mut impl Write) -> Result<(), Stopped> {
     let mut lines = Lines::new(file);
     let mut tries = 0;

@@ -71,6 +71,8 @@ impl Parts {
         notices: UnboundedSender<Notice>,
     ) -> Result<Self, Failure> {
         let (logs, work_dir) = dirs;
+        // The batch's folder, on a disk: what other folders are on may be memory.
+        let spool = logs.parent().unwrap_or(&logs).to_path_buf();
         let program = std::env::current_exe()
             .map_err(Failure::infrastructure)?
             .into_os_string();
@@ -94,7 +96,7 @@ impl Parts {
             };
             let slots = batch.slots_per_worker.to_string();
             let grace = grace.to_string();
-            let flags: [OsString; 11] = [
+            let flags: [OsString; 13] = [
                 "--name".into(),
                 part.name().into(),
                 "--listen".into(),
@@ -103,6 +105,8 @@ impl Parts {
                 slots.into(),
                 "--work-dir".into(),
                 work_dir.clone().into(),
+                "--spool".into(),
+                spool.clone().into(),
                 "--grace".into(),
                 grace.into(),
                 "--until-stdin-closes".into(),

@@ -141,7 +141,7 @@ impl Pods {
     /// Serves a batch of the command that the worker has.
     pub fn serve(&self, uid: BatchUid, completions: u64) -> Served {
         let process_id = ProcessId(Uuid::new_v4());
-        let most = 1 << 20;
+        let most = 4 << 20;
         let config = Config {
             identity: Identity {
                 role: Role::Ventilator,

@@ -79,9 +79,19 @@ impl Log {
     /// the next sync. After [`LogError::NoSpace`] nothing of it is there and the log can be used on; any error that
     /// is fatal ends the log.
     pub fn append(&mut self, record: &[&[u8]], placed: &[Placed]) -> Result<Appended, LogError> {
+        self.append_beside(0, record, placed)
+    }
+
+    /// The same, where other files of the log take so many bytes.
+    pub(crate) fn append_beside(
+        &mut self,
+        others: u64,
+        record: &[&[u8]],
+        placed: &[Placed],
+    ) -> Result<Appended, LogError> {
         self.shared.usable()?;
         let frame = self.builder.load(record, placed, self.shared.config.max_record)?;
-        self.check_limit(frame)?;
+        self.check_limit(others, frame)?;
         let length = self.end().offset;
         let full = length > HEADER && length.saturating_add(frame) > self.shared.config.segment_bytes;
         let rotated = full || self.shared.spoiled.load(Ordering::SeqCst);
@@ -96,9 +106,9 @@ impl Log {
     }
 
     /// Nine tenths of the byte limit are for records: the rest is for indexes, checkpoints and whoever else needs room.
-    fn check_limit(&self, frame: u64) -> Result<(), LogError> {
+    pub(crate) fn check_limit(&self, others: u64, frame: u64) -> Result<(), LogError> {
         let limit = self.shared.config.max_bytes.map(|limit| limit / 10 * 9);
-        if limit.is_some_and(|limit| self.bytes().saturating_add(frame) > limit) {
+        if limit.is_some_and(|limit| self.bytes().saturating_add(others).saturating_add(frame) > limit) {
             return Err(self.no_space("stay within the byte limit of"));
         }
         if self.shared.config.leave_room && self.left()? < frame {

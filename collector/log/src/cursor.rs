@@ -34,7 +34,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The entry, the output and the log tail at a location; `None` if the record holds no outcomes.
+    /// The entry, the output and the log tail at a location; `None` if the record holds no outcomes. An output that has a
+    /// file of its own is not read.
     pub fn outcome(&mut self, location: Location) -> Result<Option<(ResultEntry, Bytes, Bytes)>, LogError> {
         let place = location.place();
         let kept = self.kept.iter().position(|decoded| decoded.place == place);
@@ -56,7 +57,7 @@ impl<'a> Cursor<'a> {
         let mut at = 0;
         let starts = outcomes.results.entries.iter().map(|entry| {
             let start = at;
-            at += entry.output as usize + entry.log as usize;
+            at += entry.inline() as usize + entry.log as usize;
             start
         });
         let starts = starts.collect();
@@ -74,7 +75,7 @@ impl Decoded {
     fn entry(&self, position: usize) -> Option<(ResultEntry, Bytes, Bytes)> {
         let results = &self.outcomes.results;
         let (entry, start) = (*results.entries.get(position)?, *self.starts.get(position)?);
-        let middle = start + entry.output as usize;
+        let middle = start + entry.inline() as usize;
         let end = middle + entry.log as usize;
         (end <= results.bytes.len()).then(|| {
             (

@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(look_at(&dir).unwrap().0.records().count(), 0);
         let end = Record::End(7).encode();
         for sequence in 1..=200 {
-            recorder.append(sequence, &end, &[]).unwrap();
+            recorder.append(sequence, &end, &[], None).unwrap();
             if sequence == 100 {
                 recorder.offer_checkpoint(sequence + 1, opened.state.checkpoint());
             }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(reader.records().count(), 200);
         assert_eq!(state.completions(), Some(7));
         assert_eq!(files(&dir), before);
-        recorder.append(201, &end, &[]).unwrap();
+        recorder.append(201, &end, &[], None).unwrap();
         assert_eq!(reader.records().count(), 200, "it is as it was");
         assert_eq!(look_at(&dir).unwrap().0.records().count(), 201);
     }
@@ -202,7 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let opened = Recorder::open(Arc::new(RealDisk), dir.path(), UID, LogConfig::default(), true);
         let mut recorder = opened.unwrap().unwrap().recorder;
-        recorder.append(1, &Record::End(7).encode(), &[]).unwrap();
+        recorder.append(1, &Record::End(7).encode(), &[], None).unwrap();
         drop(recorder);
         let segment = segment_path(dir.path(), 0);
         let mut bytes = std::fs::read(&segment).unwrap();

@@ -1,7 +1,7 @@
 //! Reading records back: all of them before a batch is called complete, one of them when a duplicate comes in.
 
 use bytes::Bytes;
-use harmony_protocol::collector::{Outcomes, Record};
+use harmony_protocol::collector::{Answer, Outcomes, Record};
 use harmony_protocol::set::NumberSet;
 use harmony_protocol::wire::{OutcomeCode, ResultEntry, Span};
 
@@ -20,9 +20,17 @@ pub struct ReadBack {
 pub fn read_back(reader: &LogReader, settled: &NumberSet) -> Result<ReadBack, LogError> {
     let mut seen = NumberSet::new();
     let mut digest = 0_u32;
+    let mut long = Vec::new();
     reader.verify(|record, placed| {
         // Borrowing would be enough, but the codec's slices are counted.
         if let Ok(Record::Outcomes(outcomes)) = Record::decode(&Bytes::copy_from_slice(record)) {
+            // Its output has a file of its own.
+            if let [entry] = outcomes.results.entries[..]
+                && entry.parted.is_some()
+            {
+                long.extend(placed.first().map(|_| entry));
+                return;
+            }
             digest = digest.wrapping_add(digest_of(&outcomes, placed));
             seen.extend(
                 placed
@@ -31,6 +39,12 @@ pub fn read_back(reader: &LogReader, settled: &NumberSet) -> Result<ReadBack, Lo
             );
         }
     })?;
+    for entry in long {
+        if let Some(sum) = reader.check_output(&entry, &head_of(&entry))? {
+            digest = digest.wrapping_add(sum);
+            seen.extend([(entry.number, entry.number)]);
+        }
+    }
     let damaged = settled
         .spans()
         .flat_map(|(first, last)| seen.missing_within(first, last))
@@ -43,7 +57,7 @@ fn digest_of(outcomes: &Outcomes, placed: &[Placed]) -> u32 {
     let mut sum = 0_u32;
     let mut output_at = 0;
     for (position, entry) in (0_u32..).zip(&outcomes.results.entries) {
-        let output_end = output_at + entry.output as usize;
+        let output_end = output_at + entry.inline() as usize;
         while runs.next_if(|run| run.end <= position).is_some() {}
         if runs.peek().is_some_and(|run| run.contains(&position)) {
             let output = outcomes.results.bytes.get(output_at..output_end).unwrap_or_default();
@@ -55,6 +69,11 @@ fn digest_of(outcomes: &Outcomes, placed: &[Placed]) -> u32 {
 }
 
 fn digest_of_entry(entry: &ResultEntry, output: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&head_of(entry)), output)
+}
+
+/// What of an outcome stands before its output in the digest.
+fn head_of(entry: &ResultEntry) -> [u8; 17] {
     let mut head = [0; 17];
     let (number, rest) = head.split_at_mut(8);
     let (attempt, rest) = rest.split_at_mut(4);
@@ -63,14 +82,24 @@ fn digest_of_entry(entry: &ResultEntry, output: &[u8]) -> u32 {
     attempt.copy_from_slice(&entry.attempt.to_be_bytes());
     outcome.copy_from_slice(&[entry.outcome as u8]);
     code.copy_from_slice(&entry.code.to_be_bytes());
-    crc32c::crc32c_append(crc32c::crc32c(&head), output)
+    head
 }
 
-/// Whether the recorded success of a number has other bytes than a duplicate.
-pub fn differs(reader: &LogReader, number: u64, duplicate: &[u8]) -> Result<bool, LogError> {
+/// Whether the recorded success of a number has other bytes than a duplicate. Where one of both came in parts, length and
+/// checksum are compared.
+pub fn differs(reader: &LogReader, number: u64, duplicate: &Answer) -> Result<bool, LogError> {
     let Some(location) = reader.find(number)? else {
         return Ok(false);
     };
     let recorded = Cursor::new(reader).outcome(location)?;
-    Ok(recorded.is_some_and(|(entry, output, _)| entry.outcome == OutcomeCode::Succeeded && output != duplicate))
+    let sum = |bytes: &Bytes| (bytes.len() as u64, crc32c::crc32c(bytes));
+    Ok(recorded.is_some_and(|(entry, output, _)| {
+        let same = match (entry.parted, duplicate) {
+            (None, Answer::Bytes(bytes)) => output == *bytes,
+            (None, Answer::Parted { length, checksum }) => sum(&output) == (u64::from(*length), *checksum),
+            (Some(own), Answer::Bytes(bytes)) => sum(bytes) == (u64::from(entry.output), own),
+            (Some(own), Answer::Parted { length, checksum }) => (entry.output, own) == (*length, *checksum),
+        };
+        entry.outcome == OutcomeCode::Succeeded && !same
+    }))
 }

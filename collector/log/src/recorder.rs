@@ -9,11 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use harmony_protocol::collector::{BatchState, Settled};
+use harmony_protocol::collector::{BatchState, Kept, OutputId, Settled};
 use harmony_protocol::ids::{BatchUid, LogId};
 use harmony_protocol::mutant::{self, Mutant};
 
 use crate::disk::Disk;
+use crate::outputs::Outputs;
 use crate::{Log, LogConfig, LogError, LogReader, Placed, Position, Rebuild, Recovery, Syncer};
 
 /// What became of a record.
@@ -62,6 +63,7 @@ struct Offered {
 /// Records one batch. Records are counted from 1 since the log was opened.
 pub struct Recorder {
     log: Log,
+    outputs: Outputs,
     syncer: Syncer,
     /// The record that is appended next. After a full disk, records that follow the refused one are refused too.
     next: u64,
@@ -83,10 +85,12 @@ impl Recorder {
             return Ok(None);
         }
         let mut rebuild = Rebuild::default();
-        let (log, recovery) = Log::open(disk, dir, uid, config, &mut rebuild)?;
+        let (log, recovery) = Log::open(Arc::clone(&disk), dir, uid, config, &mut rebuild)?;
+        let outputs = Outputs::open(disk, dir, rebuild.state.settled())?;
         let recorder = Self {
-            syncer: log.syncer(),
+            syncer: log.syncer().with(outputs.unsynced()),
             log,
+            outputs,
             next: 1,
             offered: VecDeque::new(),
         };
@@ -102,9 +106,9 @@ impl Recorder {
         self.log.log_id()
     }
 
-    /// The bytes of all segments.
+    /// The bytes of all segments and outputs.
     pub fn bytes(&self) -> u64 {
-        self.log.bytes()
+        self.log.bytes() + self.outputs.bytes()
     }
 
     /// Reads the log while it is written.
@@ -117,16 +121,58 @@ impl Recorder {
         self.syncer.clone()
     }
 
-    /// Takes the record of this sequence, given in pieces, and which numbers it settles. Every error ends the process.
-    pub fn append(&mut self, sequence: u64, pieces: &[Bytes], settled: &[Settled]) -> Result<Written, LogError> {
+    /// Takes a piece of an output, which comes in the place of a record. What belongs to no output any more is dropped.
+    /// Every error ends the process.
+    pub fn part(&mut self, sequence: u64, output: OutputId, offset: u64, bytes: &[u8]) -> Result<Written, LogError> {
         if sequence != self.next {
             return Ok(Written::OutOfTurn);
         }
+        let written = if bytes.is_empty() || !self.outputs.takes(output, offset) {
+            Ok(())
+        } else {
+            let others = self.outputs.bytes();
+            let room = self.log.check_limit(others, bytes.len() as u64);
+            room.and_then(|()| self.outputs.write(output, bytes))
+        };
+        match written {
+            Ok(()) => {
+                self.next += 1;
+                Ok(Written::Appended)
+            }
+            Err(error @ LogError::NoSpace { .. }) => Ok(Written::NoRoom(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what was written of an output. Every error ends the process.
+    pub fn discard(&mut self, output: OutputId) -> Result<(), LogError> {
+        self.outputs.discard(output)
+    }
+
+    /// Takes the record of this sequence, given in pieces, which numbers it settles, and the output that it refers to.
+    /// Every error ends the process.
+    pub fn append(
+        &mut self,
+        sequence: u64,
+        pieces: &[Bytes],
+        settled: &[Settled],
+        keeps: Option<Kept>,
+    ) -> Result<Written, LogError> {
+        if sequence != self.next {
+            return Ok(Written::OutOfTurn);
+        }
+        match keeps.map_or(Ok(()), |kept| self.outputs.keep(kept)) {
+            Err(error @ LogError::NoSpace { .. }) => return Ok(Written::NoRoom(error)),
+            kept => kept?,
+        }
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
         let placed: Vec<Placed> = settled.iter().map(Placed::from).collect();
-        match self.log.append(&pieces, &placed) {
+        match self.log.append_beside(self.outputs.bytes(), &pieces, &placed) {
             Ok(appended) => {
                 self.next += 1;
+                if let Some(kept) = keeps {
+                    self.outputs.close(kept);
+                }
                 if let Some(waiting) = self.offered.iter_mut().find(|offered| offered.sequence == sequence) {
                     waiting.at = Some(appended.position);
                 }
@@ -190,7 +236,7 @@ mod tests {
 
     fn append(recorder: &mut Recorder, sequence: u64) -> Written {
         let pieces = Record::End(7).encode();
-        recorder.append(sequence, &pieces, &[]).unwrap()
+        recorder.append(sequence, &pieces, &[], None).unwrap()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use crate::checkpoint;
+use crate::outputs::Unsynced;
 use crate::shared::Shared;
 use crate::{LogError, Position};
 
@@ -10,16 +11,28 @@ use crate::{LogError, Position};
 #[derive(Clone)]
 pub struct Syncer {
     shared: Arc<Shared>,
+    outputs: Unsynced,
 }
 
 impl Syncer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            outputs: Unsynced::default(),
+        }
+    }
+
+    /// Has it write these outputs back as well.
+    pub(crate) fn with(self, outputs: Unsynced) -> Self {
+        Self { outputs, ..self }
     }
 
     /// Makes durable all that was appended before the call, and returns how far that is. Every error is fatal: what
     /// the disk holds is unknown until the log is opened again.
     pub fn sync(&self) -> Result<Position, LogError> {
+        self.outputs
+            .sync(&self.shared.dir)
+            .map_err(|error| self.shared.note(error))?;
         self.shared.sync()
     }
 

@@ -14,6 +14,8 @@ mod damage;
 mod header;
 #[path = "log/model.rs"]
 mod model;
+#[path = "log/outputs.rs"]
+mod outputs;
 #[path = "log/room.rs"]
 mod room;
 #[path = "log/round_trip.rs"]

@@ -9,7 +9,7 @@ use harmony_api::conventions::{
 use harmony_api::spec::HarmonyBatchSpec;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use super::build::certificates;
+use super::build::{certificates, spool};
 
 /// The prefix of the labels and annotations that are Harmony's own.
 const OWN_KEYS: &str = "harmony.dev/";
@@ -116,7 +116,7 @@ impl Template {
             .iter()
             .flatten()
             .map(|volume| ("volumes", &volume.name));
-        let taken = [AGENT_CONTAINER, AGENT_VOLUME, certificates::VOLUME];
+        let taken = [AGENT_CONTAINER, AGENT_VOLUME, certificates::VOLUME, spool::VOLUME];
         let all = inits.chain(containers).chain(volumes);
         all.filter(move |(_, name)| taken.contains(&name.as_str()))
             .map(move |(field, name)| {
@@ -126,7 +126,7 @@ impl Template {
 
     fn mounts(&self) -> impl Iterator<Item = String> {
         let mounts = self.worker.volume_mounts.iter().flatten();
-        let taken = [AGENT_DIR, certificates::DIR];
+        let taken = [AGENT_DIR, certificates::DIR, spool::DIR];
         mounts.filter_map(move |mount| {
             let below = taken.into_iter().find(|dir| is_at_or_below(&mount.mount_path, dir))?;
             Some(format!(

@@ -103,7 +103,7 @@ impl Batch {
                     let log = format!("worker {worker} died while it ran this task alone");
                     let at = (holding.first, holding.attempt);
                     let verdict = verdict(wall, at, OutcomeCode::WorkerLost, &log);
-                    self.take_results(now, worker, verdict);
+                    self.take_results(now, worker, verdict, None);
                 }
             }
             Loss::Unsendable {
@@ -112,7 +112,7 @@ impl Batch {
                 reason,
             } => {
                 let verdict = verdict(wall, (*number, *attempt), OutcomeCode::PayloadTooLarge, reason);
-                self.take_results(now, "", verdict);
+                self.take_results(now, "", verdict, None);
             }
         }
     }

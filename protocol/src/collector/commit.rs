@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::output::{Kept, OutputId};
 use super::record::{Record, Settled};
 use super::state::BatchState;
 use crate::ids::{Alias, LinkId};
@@ -85,6 +86,13 @@ pub(crate) enum Write {
         sequence: u64,
         pieces: Vec<Bytes>,
         settled: Vec<Settled>,
+        keeps: Option<Kept>,
+    },
+    Part {
+        sequence: u64,
+        output: OutputId,
+        offset: u64,
+        bytes: Bytes,
     },
     Sync {
         sequence: u64,
@@ -94,9 +102,43 @@ pub(crate) enum Write {
 #[derive(Clone, Debug)]
 struct Pending {
     sequence: u64,
-    pieces: Vec<Bytes>,
-    settled: Vec<Settled>,
+    write: Pended,
     bytes: u64,
+}
+
+/// What waits to be durable.
+#[derive(Clone, Debug)]
+enum Pended {
+    Record {
+        pieces: Vec<Bytes>,
+        settled: Vec<Settled>,
+        keeps: Option<Kept>,
+    },
+    Part {
+        output: OutputId,
+        offset: u64,
+        bytes: Bytes,
+    },
+}
+
+impl Pending {
+    fn write(&self) -> Write {
+        let sequence = self.sequence;
+        match self.write.clone() {
+            Pended::Record { pieces, settled, keeps } => Write::Append {
+                sequence,
+                pieces,
+                settled,
+                keeps,
+            },
+            Pended::Part { output, offset, bytes } => Write::Part {
+                sequence,
+                output,
+                offset,
+                bytes,
+            },
+        }
+    }
 }
 
 /// The records of one batch on their way to the disk.
@@ -123,16 +165,46 @@ pub(crate) struct Commit {
 impl Commit {
     /// Takes a record in.
     pub(crate) fn push(&mut self, now: Instant, record: &Record) {
-        self.newest += 1;
         let pieces = record.encode();
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.checkpoint_bytes += bytes;
+        let settled = record.settled();
+        let keeps = None;
+        self.pend(now, Pended::Record { pieces, settled, keeps }, bytes);
+    }
+
+    /// The record that was taken in last keeps an output.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        if let Some(Pended::Record { keeps, .. }) = self.pending.back_mut().map(|pending| &mut pending.write) {
+            *keeps = Some(kept);
+        }
+    }
+
+    /// Takes a piece of an output in: it becomes durable with the records.
+    pub(crate) fn push_part(&mut self, now: Instant, output: OutputId, offset: u64, bytes: Bytes) {
+        let length = bytes.len() as u64;
+        self.pend(now, Pended::Part { output, offset, bytes }, length);
+    }
+
+    /// Nothing of an output needs to be written any more.
+    pub(crate) fn void(&mut self, discarded: OutputId) {
+        for pending in &mut self.pending {
+            if let Pended::Part { output, bytes, .. } = &mut pending.write
+                && *output == discarded
+            {
+                *bytes = Bytes::new();
+                pending.bytes = 0;
+            }
+        }
+    }
+
+    fn pend(&mut self, now: Instant, write: Pended, bytes: u64) {
+        self.newest += 1;
         self.waiting_since.get_or_insert(now);
         self.waiting_bytes += bytes;
-        self.checkpoint_bytes += bytes;
         self.pending.push_back(Pending {
             sequence: self.newest,
-            pieces,
-            settled: record.settled(),
+            write,
             bytes,
         });
     }
@@ -152,11 +224,7 @@ impl Commit {
             self.appended += 1;
             let offset = usize::try_from(self.appended - self.synced - 1).unwrap_or(usize::MAX);
             let pending = self.pending.get(offset)?;
-            return Some(Write::Append {
-                sequence: pending.sequence,
-                pieces: pending.pieces.clone(),
-                settled: pending.settled.clone(),
-            });
+            return Some(pending.write());
         }
         let due = self.sync_due()?;
         if self.syncing.is_some() || due > now {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::batch::{Batch, retry_delay};
 use super::commit::{Delta, Effect};
+use super::output::{Answer, Kept, OutputId};
 use super::record::{Outcomes, Record};
 use super::state::Verdict;
 use crate::limits::{FAILURE_LOG, FAILURES_TOLD};
@@ -17,22 +18,34 @@ use crate::wire::{Failure, OutcomeCode, Results, Span};
 #[derive(Clone, Debug)]
 pub(crate) struct Duplicate {
     pub(crate) number: u64,
-    pub(crate) output: Bytes,
+    pub(crate) answer: Answer,
 }
 
 impl Batch {
     /// Takes in the outcomes of one message: what settles or charges is recorded, the rest is counted. Returns
-    /// duplicates that should be compared with what is recorded.
-    pub(crate) fn take_results(&mut self, now: Instant, worker: &str, results: Results) -> Vec<Duplicate> {
+    /// duplicates that should be compared with what is recorded. With a stored output there is one outcome, a success that
+    /// was judged to count.
+    pub(crate) fn take_results(
+        &mut self,
+        now: Instant,
+        worker: &str,
+        results: Results,
+        stored: Option<OutputId>,
+    ) -> Vec<Duplicate> {
         self.used_at = now;
         if self.state.ended().is_some() {
             return Vec::new();
         }
+        let number = results.entries.first().map_or(0, |entry| entry.number);
         let parts = without_repeats(results);
-        parts
+        let duplicates = parts
             .into_iter()
             .flat_map(|part| self.sift(now, worker, part))
-            .collect()
+            .collect();
+        if let Some(output) = stored {
+            self.commit.keep(Kept { output, number });
+        }
+        duplicates
     }
 
     /// Judges each outcome; numbers are distinct.
@@ -82,7 +95,13 @@ impl Batch {
             .filter(|(entry, ..)| entry.outcome == OutcomeCode::Succeeded && !self.state.has_failed(entry.number))
             .map(|(entry, output, _)| Duplicate {
                 number: entry.number,
-                output: output.clone(),
+                answer: match entry.parted {
+                    None => Answer::Bytes(output.clone()),
+                    Some(checksum) => Answer::Parted {
+                        length: entry.output,
+                        checksum,
+                    },
+                },
             })
             .collect()
     }

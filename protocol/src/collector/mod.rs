@@ -17,13 +17,14 @@ mod snapshot;
 mod state;
 mod tally;
 mod unloading;
+mod uploads;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use serde::Serialize;
 
-pub use output::{Opened, Output};
+pub use output::{Answer, Kept, Opened, Output, OutputId};
 pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
 pub use snapshot::{BatchSnapshot, Snapshot};
 pub use state::{BatchState, CheckpointError};
@@ -32,6 +33,7 @@ pub use tally::Tally;
 use self::allowance::Allowances;
 use self::batch::Batch;
 use self::commit::Effect;
+use self::uploads::{Unfit, Upload};
 use crate::ids::{Alias, BatchUid, Epoch, LinkId};
 use crate::limits::{CHECKPOINT_BYTES, COLLECTOR_BYTES, COMPARISON_BYTES, COMPARISONS};
 use crate::mutant::{self, Mutant};
@@ -89,6 +91,8 @@ enum Use {
         uid: BatchUid,
         received: u64,
         acked: u64,
+        /// The output whose parts are coming in.
+        upload: Option<Upload>,
     },
     /// Its batch was unloaded. The alias stays taken: aliases are never reused on a link.
     Unloaded,
@@ -123,6 +127,8 @@ pub struct Collector {
     /// The duplicates of batches that were unloaded since, and what else was counted of them.
     unloaded: Counts,
     unloaded_tally: Tally,
+    /// The last one that began.
+    next_output: OutputId,
     out: VecDeque<Output>,
 }
 
@@ -141,6 +147,7 @@ impl Collector {
             dropped: Dropped::default(),
             unloaded: Counts::default(),
             unloaded_tally: Tally::default(),
+            next_output: 0,
             out: VecDeque::new(),
         }
     }
@@ -157,12 +164,16 @@ impl Collector {
         self.sessions.step(now);
         self.sessions.closed(link);
         self.allowances.remove(link);
-        for used in self.uses.remove(&link).into_iter().flatten() {
-            if let Use::Client(uid) = used.1
-                && let Some(Slot::Open(batch)) = self.slots.get_mut(&uid)
-            {
-                batch.clients.remove(&link);
-                batch.used_at = now;
+        for (_, used) in self.uses.remove(&link).into_iter().flatten() {
+            match used {
+                Use::Client(uid) => {
+                    if let Some(Slot::Open(batch)) = self.slots.get_mut(&uid) {
+                        batch.clients.remove(&link);
+                        batch.used_at = now;
+                    }
+                }
+                Use::Worker { uid, upload, .. } => self.drop_upload(uid, upload),
+                Use::Unloaded => {}
             }
         }
     }
@@ -185,6 +196,7 @@ impl Collector {
                 }
             }
             Message::Results(results) => self.take_results(now, link, alias, results),
+            Message::Part(part) => self.take_part(now, link, alias, &part),
             Message::End(end) => self.take_end(now, link, alias, &end),
             Message::Lost(lost) => self.take_lost(now, link, alias, lost),
             Message::Cancel(cancel) => self.take_cancel(now, link, alias, cancel),
@@ -206,18 +218,15 @@ impl Collector {
     }
 
     fn take_results(&mut self, now: Instant, link: LinkId, alias: Alias, results: Results) {
-        let Some(Use::Worker { uid, received, .. }) = self.uses.get_mut(&link).and_then(|uses| uses.get_mut(&alias))
-        else {
-            self.dropped.unknown_alias += 1;
-            return self.refuse(link, alias, RefusedCode::NotStarted, 0, "this alias is not bound");
+        let sequence = results.sequence;
+        let Some((uid, upload)) = self.receive(link, alias, sequence, results.weight()) else {
+            return;
         };
-        if results.sequence != *received + 1 {
-            let reason = format!("RESULTS {} follow RESULTS {received}", results.sequence);
-            return self.sessions.refuse(link, &reason);
-        }
-        *received += 1;
-        let (uid, sequence) = (*uid, results.sequence);
-        self.allowances.received(link, results.weight());
+        let upload = match self.finish_upload(uid, upload, &results) {
+            Ok(upload) => upload,
+            Err(Unfit::Malformed(reason)) => return self.sessions.refuse(link, &reason),
+            Err(Unfit::Again) => return self.ask_again(link, alias),
+        };
         let worker = self
             .sessions
             .hello(link)
@@ -232,15 +241,15 @@ impl Collector {
             return;
         };
         batch.tally.bytes += results.bytes.len() as u64;
-        for duplicate in batch.take_results(now, &worker, results) {
-            let bytes = self.comparing_bytes + duplicate.output.len();
+        for duplicate in batch.take_results(now, &worker, results, upload) {
+            let bytes = self.comparing_bytes + duplicate.answer.weight();
             if self.comparing < COMPARISONS && (bytes <= COMPARISON_BYTES || self.comparing == 0) {
                 self.comparing += 1;
                 self.comparing_bytes = bytes;
                 self.out.push_back(Output::Compare {
                     uid,
                     number: duplicate.number,
-                    output: duplicate.output,
+                    answer: duplicate.answer,
                 });
             }
         }
@@ -296,6 +305,7 @@ impl Collector {
     /// Says BYE on all links.
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.sessions.step(now);
+        self.drop_uploads(None);
         self.sessions.close_all(ByeCode::Leaving, "the collector leaves");
     }
 

@@ -168,6 +168,7 @@ impl Collector {
                             uid,
                             received: 0,
                             acked: 0,
+                            upload: None,
                         },
                     );
                 }

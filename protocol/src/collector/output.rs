@@ -6,6 +6,42 @@ use super::{BatchState, Settled};
 use crate::ids::{BatchUid, LogId};
 use crate::session::LinkOutput;
 
+/// An output that comes in by parts, until its outcome is recorded. Counted from 1 while the process lives.
+pub type OutputId = u64;
+
+/// Which output a record keeps: it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Which.
+    pub output: OutputId,
+    /// Whose it is.
+    pub number: u64,
+}
+
+/// What a duplicate answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Its bytes.
+    Bytes(Bytes),
+    /// They came in parts, and nobody has kept them.
+    Parted {
+        /// How many there were.
+        length: u32,
+        /// Their CRC-32C.
+        checksum: u32,
+    },
+}
+
+impl Answer {
+    /// Bytes of memory that it takes.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Parted { .. } => 0,
+        }
+    }
+}
+
 /// What the driver is to do.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -28,6 +64,30 @@ pub enum Output {
         pieces: Vec<Bytes>,
         /// Which entries settle which numbers.
         settled: Vec<Settled>,
+        /// The output that the record keeps. It is to be durable under its final name before anything of the record is
+        /// written.
+        keeps: Option<Kept>,
+    },
+    /// Write a piece of an output behind what was written of it. It takes the place of a record in the sequence, and a
+    /// full disk is told of in the same way. Nothing is written if there are no bytes, or if the output was discarded.
+    Part {
+        /// The batch.
+        uid: BatchUid,
+        /// Counted with the records.
+        sequence: u64,
+        /// Of which output.
+        output: OutputId,
+        /// Where it begins; at 0 the output begins.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Remove what was written of an output: nothing will refer to it.
+    Discard {
+        /// The batch.
+        uid: BatchUid,
+        /// Which.
+        output: OutputId,
     },
     /// Make everything up to this record durable, then answer with [`Collector::handle_synced`](super::Collector::handle_synced).
     Sync {
@@ -61,8 +121,8 @@ pub enum Output {
         uid: BatchUid,
         /// The number.
         number: u64,
-        /// The bytes of the duplicate.
-        output: Bytes,
+        /// What the duplicate answers.
+        answer: Answer,
     },
 }
 

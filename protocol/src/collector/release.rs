@@ -74,11 +74,25 @@ impl Collector {
                         sequence,
                         pieces,
                         settled,
+                        keeps,
                     } => Output::Append {
                         uid,
                         sequence,
                         pieces,
                         settled,
+                        keeps,
+                    },
+                    Write::Part {
+                        sequence,
+                        output,
+                        offset,
+                        bytes,
+                    } => Output::Part {
+                        uid,
+                        sequence,
+                        output,
+                        offset,
+                        bytes,
                     },
                     Write::Sync { sequence } => Output::Sync { uid, sequence },
                 });

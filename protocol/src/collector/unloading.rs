@@ -17,6 +17,7 @@ impl Collector {
             .map(|(uid, _)| *uid)
             .collect();
         for uid in unused {
+            self.drop_uploads(Some(uid));
             if let Some(Slot::Open(batch)) = self.slots.remove(&uid) {
                 let counts = batch.durable_counts();
                 self.unloaded.duplicates += counts.duplicates;

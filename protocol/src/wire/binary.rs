@@ -12,7 +12,7 @@ const ACK_BYTES: usize = 16;
 /// What stands before the records of TASKS and of RESULTS.
 const INDEX_HEAD_BYTES: usize = 16;
 const TASK_BYTES: usize = 16;
-pub(super) const RESULT_BYTES: usize = 48;
+pub(crate) const RESULT_BYTES: usize = 48;
 pub(super) const PART_INDEX_BYTES: usize = 32;
 
 const ALONE: u32 = 1;
@@ -169,7 +169,7 @@ pub(crate) fn decode_results([index, bytes]: &[Bytes; 2]) -> Result<Results, Wir
         let most = if entry.parted.is_some() {
             limits::MAX_PARTED
         } else {
-            limits::MAX_OUTPUT
+            limits::INLINE_BYTES as u64
         };
         check::length(kind, "an output", entry.output, most)?;
         check::length(kind, "a log tail", entry.log, limits::LOG_TAIL as u64)?;

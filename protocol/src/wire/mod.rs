@@ -9,7 +9,7 @@ mod header;
 mod hot;
 mod text;
 
-pub(crate) use binary::{decode_results, encode_results};
+pub(crate) use binary::{RESULT_BYTES, decode_results, encode_results};
 pub use codec::{decode, encode};
 pub use control::*;
 pub use error::WireError;

@@ -226,6 +226,13 @@ impl Batch {
         true
     }
 
+    /// What counted as a success has failed after all.
+    pub(crate) fn fail(&mut self, number: u64, attempt: Attempt) {
+        if let Some(hold) = self.held.get_mut(&number).filter(|hold| hold.attempt == attempt) {
+            hold.progress = Progress::Done { succeeded: false };
+        }
+    }
+
     /// A running task was stopped before it finished. Returns what is to be handed back.
     pub(crate) fn stopped(&mut self, number: u64, attempt: Attempt) -> Option<(u64, Attempt)> {
         let hold = *self.held.get(&number)?;
@@ -428,7 +435,8 @@ mod tests {
 
     use super::*;
     use crate::ids::BatchUid;
-    use crate::wire::Executor;
+    use crate::wire::{Executor, Message};
+    use crate::worker::outcomes::Next;
 
     fn batch(now: Instant) -> Batch {
         let work = Work {
@@ -472,6 +480,7 @@ mod tests {
             start_micros: 0,
             duration_micros: 0,
             output: Bytes::new(),
+            spooled: None,
             log: Bytes::new(),
         };
         assert!(batch.finish(now, failed.clone()));
@@ -480,11 +489,12 @@ mod tests {
         assert_eq!(batch.give_back(None), [(7, 2)]);
         batch.sanity_check();
         assert_eq!(batch.held_in(&[(0, 10)]), [(7, 7)], "its first attempt is not acked");
-        let sent = batch
-            .outcomes
-            .poll(now, u64::MAX)
-            .expect("the outcome of its first attempt");
-        let (entries, _) = batch.outcomes.acked(sent.sequence);
+        let sent = batch.outcomes.poll(now, 1, u64::MAX);
+        assert!(
+            matches!(sent, Some(Next::Send(Message::Results(_), _))),
+            "the outcome of its first attempt"
+        );
+        let (entries, _) = batch.outcomes.acked(1);
         batch.forget(&entries);
         batch.sanity_check();
         assert!(!batch.holds_any());

@@ -5,6 +5,7 @@ mod credit;
 mod leaving;
 mod outcomes;
 mod pace;
+mod parting;
 mod running;
 mod snapshot;
 mod uplink;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use self::parting::Piece;
 pub use self::snapshot::{BatchSnapshot, Snapshot};
 
 use self::batch::{Batch, Uplink};
@@ -24,9 +26,9 @@ use self::pace::Pace;
 use crate::dialler::Dialler;
 use crate::durations::Durations;
 use crate::ids::{Alias, Attempt, BatchUid, LinkId};
-use crate::limits::{FLUSH_WITHIN, GONE_AFTER, KEEP_OUTCOMES};
+use crate::limits::{FLUSH_WITHIN, GONE_AFTER, KEEP_OUTCOMES, PART_BYTES};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
-use crate::wire::{Executor, Frames, OutcomeCode, Ping, ResultEntry, Unbound, Work};
+use crate::wire::{Executor, Frames, OutcomeCode, Ping, RESULT_BYTES, ResultEntry, Unbound, Work};
 
 /// What a worker is told at its start.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub seed: u64,
     /// What it serves alone; everything by default.
     pub only: Only,
+    /// Bytes of one PART at most, up to [`PART_BYTES`](crate::limits::PART_BYTES).
+    pub part_bytes: usize,
 }
 
 /// What a worker was made for. A START that names something else is refused.
@@ -94,15 +98,26 @@ pub struct Finished {
     pub start_micros: u64,
     /// How long it took, in microseconds.
     pub duration_micros: u64,
-    /// What it answered.
+    /// What it answered; nothing if that is spooled.
     pub output: Bytes,
+    /// What it answered is too long for one message and is kept by the executor, on its disk.
+    pub spooled: Option<Spooled>,
     /// The tail of what it logged, if it failed.
     pub log: Bytes,
 }
 
+/// An output that the executor keeps until [`Output::Unspool`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spooled {
+    /// Its bytes, at most [`MAX_PARTED`](crate::limits::MAX_PARTED).
+    pub length: u32,
+    /// Their CRC-32C.
+    pub checksum: u32,
+}
+
 impl Finished {
     fn weight(&self) -> u64 {
-        (size_of::<ResultEntry>() + self.output.len() + self.log.len()) as u64
+        (RESULT_BYTES + self.output.len() + self.log.len()) as u64
     }
 
     fn entry(&self) -> ResultEntry {
@@ -114,9 +129,11 @@ impl Finished {
             code: self.code,
             start_micros: self.start_micros,
             duration_micros: self.duration_micros,
-            output: length(&self.output),
+            output: self
+                .spooled
+                .map_or_else(|| length(&self.output), |spooled| spooled.length),
             log: length(&self.log),
-            parted: None,
+            parted: self.spooled.map(|spooled| spooled.checksum),
         }
     }
 }
@@ -148,6 +165,22 @@ pub enum Output {
         uid: BatchUid,
         /// The numbers.
         numbers: Vec<u64>,
+    },
+    /// Read from a spooled output; answer with [`Worker::handle_piece`].
+    ReadPiece {
+        /// The batch.
+        uid: BatchUid,
+        /// Of which output, and what of it.
+        piece: Piece,
+    },
+    /// A spooled output is not needed any more.
+    Unspool {
+        /// The batch.
+        uid: BatchUid,
+        /// The number.
+        number: u64,
+        /// The attempt.
+        attempt: Attempt,
     },
     /// The batch is over: stop what runs and drop the executor. Nothing about it is to be reported any more.
     Release {
@@ -220,6 +253,7 @@ pub struct Executed {
 pub struct Worker {
     slots: u32,
     only: Only,
+    part_bytes: usize,
     sessions: Sessions,
     dialler: Dialler<String>,
     random: fastrand::Rng,
@@ -246,6 +280,7 @@ impl Worker {
         Self {
             slots: config.slots.max(1),
             only: config.only,
+            part_bytes: config.part_bytes.clamp(1, PART_BYTES),
             sessions: Sessions::new(config.identity),
             dialler: Dialler::new(config.seed),
             random: fastrand::Rng::with_seed(config.seed),

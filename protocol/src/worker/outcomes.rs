@@ -3,16 +3,60 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::Finished;
+use super::parting::{Parting, Piece};
 use crate::ids::Attempt;
-use crate::limits::{MAX_MESSAGE, RESULTS_BYTES, RESULTS_PER_MESSAGE, UNACKED_BYTES, UNACKED_TASKS};
+use crate::limits::{
+    INLINE_BYTES, MAX_MESSAGE, PARTS_UNDER_WAY, RESULTS_BYTES, RESULTS_PER_MESSAGE, SPOOLED_BYTES, SPOOLED_TASKS,
+    UNACKED_BYTES, UNACKED_TASKS,
+};
 use crate::mutant::{self, Mutant};
-use crate::wire::{ResultEntry, Results};
+use crate::wire::{Message, OutcomeCode, Part, ResultEntry, Results};
 
 /// How long an outcome waits for company while others are under way.
 const GATHER: Duration = Duration::from_millis(2);
+
+/// What is under way on the current link.
+#[derive(Clone, Debug)]
+enum Sent {
+    Results(Results),
+    /// A PART of this sequence and weight.
+    Part(u64, u64),
+}
+
+impl Sent {
+    fn sequence(&self) -> u64 {
+        match self {
+            Self::Results(results) => results.sequence,
+            Self::Part(sequence, _) => *sequence,
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Results(results) => results.weight(),
+            Self::Part(_, weight) => *weight,
+        }
+    }
+
+    fn results(&self) -> Option<&Results> {
+        match self {
+            Self::Results(results) => Some(results),
+            Self::Part(..) => None,
+        }
+    }
+}
+
+/// What goes next.
+#[derive(Clone, Debug)]
+pub(crate) enum Next {
+    /// A message of this weight.
+    Send(Message, u64),
+    /// A piece of a spooled output is to be read, and sent with [`Outcomes::part`].
+    Read(Piece),
+}
 
 /// Unacked outcomes.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +67,19 @@ pub(crate) struct Outcomes {
     fresh_since: Option<Instant>,
     /// Messages not yet sent on the current link, oldest first.
     ready: VecDeque<Results>,
+    /// How far the output is that the first of them is about, if that is spooled.
+    parting: Parting,
     /// Messages sent on the current link and not acked, oldest first.
-    sent: VecDeque<Results>,
+    sent: VecDeque<Sent>,
+    /// Weight of the PARTs among them.
+    parts_under_way: u64,
     next_sequence: u64,
     /// Weight and count of everything kept.
     bytes: u64,
     count: usize,
+    /// Bytes and count of what is spooled.
+    spooled_bytes: u64,
+    spooled: usize,
 }
 
 impl Outcomes {
@@ -36,6 +87,8 @@ impl Outcomes {
         self.fresh_bytes += finished.weight();
         self.bytes += finished.weight();
         self.count += 1;
+        self.spooled += usize::from(finished.spooled.is_some());
+        self.spooled_bytes += finished.spooled.map_or(0, |spooled| u64::from(spooled.length));
         self.fresh_since.get_or_insert(now);
         self.fresh.push_back(finished);
     }
@@ -51,23 +104,79 @@ impl Outcomes {
 
     /// Whether one more task may start: there is room for one largest output, or nothing is kept.
     pub(crate) fn has_room(&self, largest: u64) -> bool {
-        self.count == 0 || (self.count < UNACKED_TASKS && self.bytes.saturating_add(largest) <= UNACKED_BYTES)
+        let inline = largest.min(INLINE_BYTES as u64);
+        let memory = self.count < UNACKED_TASKS && self.bytes.saturating_add(inline) <= UNACKED_BYTES;
+        let room = self.spooled_bytes.saturating_add(largest) <= SPOOLED_BYTES;
+        let disk = self.spooled == 0 || (self.spooled < SPOOLED_TASKS && room);
+        self.count == 0 || (memory && disk)
     }
 
-    /// The next message that fits into `allowance` bytes, with its sequence. Small outcomes gather while others are under way.
-    pub(crate) fn poll(&mut self, now: Instant, allowance: u64) -> Option<Results> {
+    /// What goes next and fits into `allowance` bytes. Small outcomes gather while others are under way; a spooled output
+    /// goes ahead of its outcome.
+    pub(crate) fn poll(&mut self, now: Instant, part_bytes: usize, allowance: u64) -> Option<Next> {
         if self.ready.is_empty() && self.gathered(now) {
             let message = self.pack();
             self.ready.push_back(message);
         }
-        if self.ready.front()?.weight() > allowance {
+        let front = self.ready.front()?;
+        if let Some(entry) = spooled_of(front)
+            && !self.parting.is_done(entry)
+        {
+            let room = allowance.min(PARTS_UNDER_WAY.saturating_sub(self.parts_under_way));
+            return self.parting.poll(entry, part_bytes, room).map(Next::Read);
+        }
+        if front.weight() > allowance {
             return None;
         }
         let mut message = self.ready.pop_front()?;
+        self.parting = Parting::default();
         self.next_sequence += 1;
         message.sequence = self.next_sequence;
-        self.sent.push_back(message.clone());
-        Some(message)
+        let weight = message.weight();
+        self.sent.push_back(Sent::Results(message.clone()));
+        Some(Next::Send(Message::Results(message), weight))
+    }
+
+    /// A piece was read. The PART to be sent, unless it is not asked for any more.
+    pub(crate) fn part(&mut self, piece: Piece, bytes: Bytes) -> Option<Part> {
+        self.parting.take(piece)?;
+        self.next_sequence += 1;
+        let part = Part {
+            stamp: self.next_sequence,
+            number: piece.number,
+            attempt: piece.attempt,
+            offset: piece.offset,
+            bytes,
+        };
+        self.parts_under_way += part.weight();
+        self.sent.push_back(Sent::Part(part.stamp, part.weight()));
+        Some(part)
+    }
+
+    /// A piece cannot be read: its outcome is lost, and a failure goes in its place. False if it is not asked for any more.
+    pub(crate) fn give_up(&mut self, piece: Piece, reason: &str) -> bool {
+        if self.parting.take(piece).is_none() {
+            return false;
+        }
+        self.parting = Parting::default();
+        let Some(message) = self.ready.front_mut() else {
+            return false;
+        };
+        let before = message.weight();
+        for entry in &mut message.entries {
+            self.spooled -= 1;
+            self.spooled_bytes -= u64::from(entry.output);
+            *entry = ResultEntry {
+                outcome: OutcomeCode::ExecutorError,
+                output: 0,
+                log: u32::try_from(reason.len()).unwrap_or(0),
+                parted: None,
+                ..*entry
+            };
+        }
+        message.bytes = Bytes::copy_from_slice(reason.as_bytes());
+        self.bytes = self.bytes.saturating_add(message.weight()).saturating_sub(before);
+        true
     }
 
     fn gathered(&self, now: Instant) -> bool {
@@ -93,14 +202,20 @@ impl Outcomes {
         while let Some(next) = self.fresh.front() {
             let size = bytes.len() + next.output.len() + next.log.len();
             let fits = message.entries.is_empty() || size <= RESULTS_BYTES;
-            if message.entries.len() >= RESULTS_PER_MESSAGE || !fits || size > MAX_MESSAGE {
+            // What went ahead in parts goes alone: its outcome closes it.
+            let alone = next.spooled.is_some() && !message.entries.is_empty();
+            if message.entries.len() >= RESULTS_PER_MESSAGE || !fits || size > MAX_MESSAGE || alone {
                 break;
             }
             let Some(next) = self.fresh.pop_front() else { break };
             self.fresh_bytes -= next.weight();
+            let spooled = next.spooled.is_some();
             message.entries.push(next.entry());
             bytes.extend_from_slice(&next.output);
             bytes.extend_from_slice(&next.log);
+            if spooled {
+                break;
+            }
         }
         if self.fresh.is_empty() {
             self.fresh_since = None;
@@ -111,20 +226,34 @@ impl Outcomes {
 
     /// The weight of the message that waits for allowance.
     pub(crate) fn blocked(&self) -> Option<u64> {
-        self.ready.front().map(Results::weight)
+        // Parts are cut to what there is room for.
+        let front = self.ready.front()?;
+        let parting = spooled_of(front).is_some_and(|entry| !self.parting.is_done(entry));
+        (!parting).then(|| front.weight())
     }
 
     /// The weight of the messages sent on the current link and not acked.
     pub(crate) fn under_way(&self) -> u64 {
-        self.sent.iter().map(Results::weight).sum()
+        self.sent.iter().map(Sent::weight).sum()
     }
 
     /// ACK: returns what is disposed of, and its weight on the link.
     pub(crate) fn acked(&mut self, sequence: u64) -> (Vec<ResultEntry>, u64) {
         let mut entries = Vec::new();
         let mut weight = 0;
-        while let Some(message) = self.sent.pop_front_if(|message| message.sequence <= sequence) {
-            weight += message.weight();
+        while let Some(sent) = self.sent.pop_front_if(|sent| sent.sequence() <= sequence) {
+            weight += sent.weight();
+            let message = match sent {
+                Sent::Results(message) => message,
+                Sent::Part(_, weight) => {
+                    self.parts_under_way -= weight;
+                    continue;
+                }
+            };
+            if let Some(entry) = spooled_of(&message) {
+                self.spooled -= 1;
+                self.spooled_bytes -= u64::from(entry.output);
+            }
             self.bytes = self.bytes.saturating_sub(message.weight());
             self.count -= message.entries.len();
             if entries.is_empty() {
@@ -138,7 +267,10 @@ impl Outcomes {
 
     /// The link is gone: everything is sent again on the next one, where sequences begin anew.
     pub(crate) fn unsend(&mut self) {
-        while let Some(message) = self.sent.pop_back() {
+        self.parting = Parting::default();
+        self.parts_under_way = 0;
+        while let Some(sent) = self.sent.pop_back() {
+            let Sent::Results(message) = sent else { continue };
             if !mutant::on(Mutant::OutcomesDropped) {
                 self.ready.push_front(message);
             }
@@ -148,20 +280,44 @@ impl Outcomes {
 
     /// Number and attempt of everything kept.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (u64, Attempt)> {
-        let packed = self.sent.iter().chain(&self.ready).flat_map(|message| &message.entries);
+        let packed = self.packed().flat_map(|message| &message.entries);
         packed
             .map(|e| (e.number, e.attempt))
             .chain(self.fresh.iter().map(|f| (f.number, f.attempt)))
     }
 
+    fn packed(&self) -> impl Iterator<Item = &Results> {
+        self.sent.iter().filter_map(Sent::results).chain(&self.ready)
+    }
+
     pub(crate) fn sanity_check(&self) {
         assert_eq!(self.kept().count(), self.count, "count of unacked outcomes");
-        let packed: u64 = self.sent.iter().chain(&self.ready).map(Results::weight).sum();
+        let packed: u64 = self.packed().map(Results::weight).sum();
         let fresh: u64 = self.fresh.iter().map(Finished::weight).sum();
         assert_eq!(
             (packed + fresh, fresh),
             (self.bytes, self.fresh_bytes),
             "weight of unacked outcomes"
         );
+        let packed = self
+            .packed()
+            .filter_map(|message| Some(u64::from(spooled_of(message)?.output)));
+        let fresh = self
+            .fresh
+            .iter()
+            .filter_map(|fresh| Some(u64::from(fresh.spooled?.length)));
+        let spooled: Vec<u64> = packed.chain(fresh).collect();
+        assert_eq!(
+            (spooled.len(), spooled.iter().sum()),
+            (self.spooled, self.spooled_bytes),
+            "spooled outputs"
+        );
+        let results: u64 = self.sent.iter().filter_map(Sent::results).map(Results::weight).sum();
+        assert_eq!(self.under_way() - results, self.parts_under_way, "weight of parts");
     }
+}
+
+/// The outcome in a message whose output is spooled; such a message has no other.
+fn spooled_of(message: &Results) -> Option<ResultEntry> {
+    message.entries.first().copied().filter(|entry| entry.parted.is_some())
 }

@@ -57,10 +57,13 @@ impl Worker {
     pub fn handle_finished(&mut self, now: Instant, uid: BatchUid, finished: Vec<Finished>) {
         self.step(now);
         let Some(batch) = self.batches.get_mut(&uid) else {
+            let spooled = finished.iter().filter(|task| task.spooled.is_some());
+            self.out.extend(spooled.map(|task| unspool(uid, task)));
             return;
         };
         let mut count = 0;
         for task in finished {
+            let dropped = task.spooled.map(|_| unspool(uid, &task));
             match task.outcome {
                 OutcomeCode::Succeeded => self.executed.succeeded += 1,
                 _ => self.executed.failed += 1,
@@ -68,7 +71,11 @@ impl Worker {
             self.alone.take_if(
                 |alone| matches!(alone, Alone::Running { uid: u, number } if (*u, *number) == (uid, task.number)),
             );
-            count += u64::from(batch.finish(now, task));
+            if batch.finish(now, task) {
+                count += 1;
+            } else {
+                self.out.extend(dropped);
+            }
         }
         self.pace.finished(now, count);
         if self.batches.values().all(|batch| batch.unfinished().0 == 0) {
@@ -187,5 +194,14 @@ impl Worker {
                 self.out.push_back(Output::Run { uid, tasks });
             }
         }
+    }
+}
+
+/// Nothing is to be said about a task: what it has spooled goes.
+fn unspool(uid: BatchUid, task: &Finished) -> Output {
+    Output::Unspool {
+        uid,
+        number: task.number,
+        attempt: task.attempt,
     }
 }

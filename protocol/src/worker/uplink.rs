@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::batch::{Batch, Uplink};
-use super::{CollectorLink, Worker};
+use super::outcomes::Next;
+use super::{CollectorLink, Output, Piece, Worker};
 use crate::dialler::jittered;
 use crate::ids::{Alias, BatchUid, LinkId};
 use crate::limits::REDIAL_MOST;
-use crate::wire::{Bind, ByeCode, Hello, Message, Ping, Role};
+use crate::wire::{Bind, ByeCode, Hello, Message, Ping, Role, clip};
 
 impl Worker {
     pub(super) fn greeted(&mut self, now: Instant, link: LinkId, hello: &Hello) {
@@ -54,21 +57,27 @@ impl Worker {
 
     pub(super) fn take_from_collector(&mut self, now: Instant, link: LinkId, alias: Alias, message: Message) {
         let bound = |batch: &Batch| matches!(batch.uplink, Uplink::Bound { link: l, alias: a } | Uplink::Binding { link: l, alias: a, .. } if (l, a) == (link, alias));
-        let batch = self.batches.values_mut().find(|batch| bound(batch));
+        let batch = self.batches.iter_mut().find(|(_, batch)| bound(batch));
         match (message, batch) {
             (Message::Ack(ack), batch) => {
                 let Some(collector) = self.collectors.get_mut(&link) else {
                     return;
                 };
                 collector.allowance = ack.allowance;
-                if let Some(batch) = batch {
+                if let Some((uid, batch)) = batch {
                     batch.uplink = Uplink::Bound { link, alias };
                     let (entries, weight) = batch.outcomes.acked(ack.sequence);
                     collector.under_way = collector.under_way.saturating_sub(weight);
                     batch.forget(&entries);
+                    let spooled = entries.iter().filter(|entry| entry.parted.is_some());
+                    self.out.extend(spooled.map(|entry| Output::Unspool {
+                        uid: *uid,
+                        number: entry.number,
+                        attempt: entry.attempt,
+                    }));
                 }
             }
-            (Message::Refused(_), Some(batch)) => {
+            (Message::Refused(_), Some((_, batch))) => {
                 // The collector discarded what was under way: it goes out again once it is bound anew.
                 if let Some(collector) = self.collectors.get_mut(&link) {
                     collector.under_way = collector.under_way.saturating_sub(batch.outcomes.under_way());
@@ -121,22 +130,57 @@ impl Worker {
     }
 
     pub(super) fn send_outcomes(&mut self, now: Instant) {
-        for batch in self.batches.values_mut() {
+        for (&uid, batch) in &mut self.batches {
             let Uplink::Bound { link, alias } = batch.uplink else {
                 continue;
             };
             let Some(collector) = self.collectors.get_mut(&link) else {
                 continue;
             };
-            while let Some(results) = batch
-                .outcomes
-                .poll(now, collector.allowance.saturating_sub(collector.under_way))
-            {
-                collector.under_way += results.weight();
-                self.sessions.send(link, alias, &Message::Results(results));
+            while let Some(next) = batch.outcomes.poll(
+                now,
+                self.part_bytes,
+                collector.allowance.saturating_sub(collector.under_way),
+            ) {
+                match next {
+                    Next::Send(message, weight) => {
+                        collector.under_way += weight;
+                        self.sessions.send(link, alias, &message);
+                    }
+                    Next::Read(piece) => self.out.push_back(Output::ReadPiece { uid, piece }),
+                }
             }
         }
         self.tell_blocked();
+    }
+
+    /// The answer to [`Output::ReadPiece`]: the bytes, or why they cannot be read.
+    pub fn handle_piece(&mut self, now: Instant, uid: BatchUid, piece: Piece, read: Result<Bytes, String>) {
+        self.step(now);
+        let Some(batch) = self.batches.get_mut(&uid) else {
+            return;
+        };
+        match read {
+            Ok(bytes) => {
+                let Uplink::Bound { link, alias } = batch.uplink else {
+                    return;
+                };
+                if let Some(part) = batch.outcomes.part(piece, bytes)
+                    && let Some(collector) = self.collectors.get_mut(&link)
+                {
+                    collector.under_way += part.weight();
+                    self.sessions.send(link, alias, &Message::Part(part));
+                }
+            }
+            Err(reason) => {
+                let (number, attempt) = (piece.number, piece.attempt);
+                let reason = format!("its output cannot be read back: {reason}");
+                if batch.outcomes.give_up(piece, clip(&reason).as_str()) {
+                    batch.fail(number, attempt);
+                    self.out.push_back(Output::Unspool { uid, number, attempt });
+                }
+            }
+        }
     }
 
     /// Tells a collector at once when an outcome is too large for the allowance, and when it no longer is.

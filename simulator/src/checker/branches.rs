@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use harmony_protocol::ids::{BatchUid, Epoch};
-use harmony_protocol::wire::{Ending, Health, Message, RefusedCode, Report, Results, ReturnCause, Span};
+use harmony_protocol::wire::{Ending, Health, Message, Part, RefusedCode, Report, Results, ReturnCause, Span};
 
 use super::coverage::Branch;
 use super::scene::Seen;
@@ -16,6 +16,8 @@ pub(super) struct Branches {
     asked: BTreeMap<(ConnectionId, u32), Vec<Span>>,
     /// Outcomes that a worker process has sent, and on which link first.
     sent: BTreeMap<(PartyId, Execution), ConnectionId>,
+    /// Outputs that a worker process has sent parts of, and on which link last.
+    parted: BTreeMap<(PartyId, Execution), ConnectionId>,
     /// The outcome that does not fit, by what the worker on a link said last.
     blocked: BTreeMap<ConnectionId, u64>,
     /// What the collector let the worker on a link send last.
@@ -32,7 +34,10 @@ impl Branches {
             }
         };
         match *seen.what {
-            Observation::Ended { party, .. } => self.sent.retain(|(worker, _), _| *worker != party),
+            Observation::Ended { party, .. } => {
+                self.sent.retain(|(worker, _), _| *worker != party);
+                self.parted.retain(|(worker, _), _| *worker != party);
+            }
             Observation::Recovered(_, recovery) => note(Branch::TailTruncated, recovery.torn_bytes > 0),
             Observation::Damaged(..) => note(Branch::DamageFound, true),
             Observation::Released { .. } => note(Branch::BatchForgotten, true),
@@ -89,6 +94,7 @@ impl Branches {
             }
             Message::Report(report) => self.report(seen, carried, report),
             Message::Results(results) => self.send_results(seen, carried, results),
+            Message::Part(part) => self.send_part(seen, carried, part),
             _ => {}
         }
     }
@@ -118,6 +124,19 @@ impl Branches {
         }
     }
 
+    fn send_part(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, part: &Part) {
+        let Some(uid) = seen.scene.batch(carried) else { return };
+        let (number, attempt) = (part.number, part.attempt);
+        let task = Execution { uid, number, attempt };
+        let before = self.parted.insert((carried.from, task), carried.connection);
+        if before.is_some_and(|connection| connection != carried.connection) {
+            seen.coverage.note(Branch::OutputStartedOver);
+        }
+        if part.offset > 0 {
+            seen.coverage.note(Branch::OutputInParts);
+        }
+    }
+
     fn hear(&mut self, seen: &Seen<'_>, carried: &Carried<'_>) {
         let Some(uid) = seen.scene.batch(carried) else { return };
         let at_collector = seen.scene.role(carried.to) == Some(Role::Collector);
@@ -136,6 +155,10 @@ impl Branches {
                 let settled = &seen.facts(uid).settled;
                 if results.entries.iter().any(|entry| settled.contains_key(&entry.number)) {
                     seen.coverage.note(Branch::DuplicateDropped);
+                }
+                let parted = results.entries.iter().filter(|entry| entry.parted.is_some());
+                if parted.into_iter().any(|entry| settled.contains_key(&entry.number)) {
+                    seen.coverage.note(Branch::OutputOfSettled);
                 }
                 false
             }

@@ -84,10 +84,16 @@ pub enum Branch {
     AgainAfterUnlisted,
     /// A worker that is drained was told that nothing more is to come.
     WorkerSpared,
+    /// An output came in by more than one part.
+    OutputInParts,
+    /// An output began anew on another link.
+    OutputStartedOver,
+    /// An output that came in by parts was of a number that was settled.
+    OutputOfSettled,
 }
 
 /// All branches.
-pub const BRANCHES: [Branch; 39] = [
+pub const BRANCHES: [Branch; 42] = [
     Branch::DuplicateDropped,
     Branch::StaleEpochAtCollector,
     Branch::StaleEpochAtWorker,
@@ -127,6 +133,9 @@ pub const BRANCHES: [Branch; 39] = [
     Branch::AgainAfterDenial,
     Branch::AgainAfterUnlisted,
     Branch::WorkerSpared,
+    Branch::OutputInParts,
+    Branch::OutputStartedOver,
+    Branch::OutputOfSettled,
 ];
 
 /// How often each branch was seen.

@@ -10,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use harmony_protocol::wire::OutcomeCode;
+use harmony_protocol::{ids::BatchUid, wire::OutcomeCode};
 use rustix::process::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -24,6 +23,7 @@ use super::{
     queue::{Queue, Room},
     slots::Slots,
 };
+use crate::spool::{Collected, Spool};
 
 /// Tasks outstanding per slot: one runs and one waits, so that a slot goes on without a turn through the caller. With
 /// processes as short as `true` that is a quarter more of them per second.
@@ -44,6 +44,8 @@ pub(super) fn start(
         let runner = Runner {
             slot,
             queue,
+            uid: setup.uid,
+            spool: Arc::clone(&setup.spool),
             command: program.command(),
             program: program.clone(),
             limits,
@@ -65,6 +67,8 @@ struct Limits {
 struct Runner {
     slot: usize,
     queue: Arc<Queue>,
+    uid: BatchUid,
+    spool: Arc<Spool>,
     program: Program,
     command: Command,
     limits: Limits,
@@ -76,6 +80,8 @@ struct Runner {
 enum Cause {
     Deadline,
     Size,
+    /// Its output cannot be kept.
+    Spool,
     Stop,
 }
 
@@ -123,7 +129,8 @@ impl Runner {
                     began: began.at,
                     deadline,
                     written: 0,
-                    output: Vec::new(),
+                    output: Collected::default(),
+                    unkept: String::new(),
                     ending: None,
                     kill_at: None,
                 }
@@ -148,7 +155,9 @@ struct Attempt<'a> {
     began: Instant,
     deadline: Deadline,
     written: usize,
-    output: Vec<u8>,
+    output: Collected,
+    /// Why the output cannot be kept, if so.
+    unkept: String,
     ending: Option<Cause>,
     kill_at: Option<Instant>,
 }
@@ -234,15 +243,25 @@ impl Attempt<'_> {
             return false;
         };
         let bytes = self.runner.buffer.get(..count).unwrap_or_default();
-        let fits = self.output.len() as u64 + count as u64 <= self.runner.limits.output;
-        if fits && self.ending != Some(Cause::Size) {
-            self.output.extend_from_slice(bytes);
-        } else if self.ending.is_none() {
-            self.ending = Some(Cause::Size);
-            self.output = Vec::new();
-            self.child.signal(Signal::KILL);
+        let fits = self.output.len() + count as u64 <= self.runner.limits.output;
+        if !fits {
+            self.give_up(Cause::Size);
+        } else if !matches!(self.ending, Some(Cause::Size | Cause::Spool))
+            && let Err(reason) = self.output.push(&self.runner.spool, bytes)
+        {
+            self.unkept = reason;
+            self.give_up(Cause::Spool);
         }
         fits
+    }
+
+    /// Nobody will see the output.
+    fn give_up(&mut self, cause: Cause) {
+        if self.ending.is_none() {
+            self.ending = Some(cause);
+            self.output = Collected::default();
+            self.child.signal(Signal::KILL);
+        }
     }
 
     /// The process has ended: what it started in the background goes, then what it left in its pipes is read. Their end
@@ -262,7 +281,11 @@ impl Attempt<'_> {
             Some(Cause::Stop) => None,
             Some(Cause::Deadline) => Some(End::failure(OutcomeCode::DeadlineExceeded, log)),
             Some(Cause::Size) => Some(End::failure(OutcomeCode::ResultTooLarge, log)),
-            None if status.success() => Some(End::success(Bytes::from(self.output))),
+            Some(Cause::Spool) => Some(End::error(self.unkept)),
+            None if status.success() => {
+                let key = (self.runner.uid, self.task.number, self.task.attempt);
+                Some(End::collected(self.output, &self.runner.spool, key))
+            }
             None => Some(End::of_status(
                 status,
                 self.runner.queue.oom_kills.note(status, self.began, log),

@@ -17,13 +17,15 @@ mod program;
 mod queue;
 mod slots;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use harmony_protocol::{
     ids::{Attempt, BatchUid},
     wire::{self, Framing},
 };
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::spool::Spool;
 
 pub use self::library::{TaskContext, library};
 pub use harmony_protocol::worker::{Finished, Task};
@@ -49,6 +51,8 @@ pub struct Setup {
     pub work_dir: Option<PathBuf>,
     /// The command that the worker itself was started with: what `exec` without a command runs.
     pub own_command: Vec<String>,
+    /// Where outputs are kept that are too long for one message.
+    pub spool: Arc<Spool>,
 }
 
 /// What an executor tells its caller.

@@ -7,9 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use harmony_protocol::{ids::Attempt, wire::OutcomeCode};
+use harmony_protocol::{
+    ids::{Attempt, BatchUid},
+    limits::INLINE_BYTES,
+    wire::OutcomeCode,
+    worker::Spooled,
+};
 
 use super::{Finished, Task, child::tail};
+use crate::spool::{Collected, Collection, Spool};
 
 /// When an attempt began, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +48,7 @@ pub(super) struct End {
     outcome: OutcomeCode,
     code: i32,
     output: Bytes,
+    spooled: Option<Spooled>,
     log: Bytes,
 }
 
@@ -51,7 +58,31 @@ impl End {
             outcome: OutcomeCode::Succeeded,
             code: 0,
             output,
+            spooled: None,
             log: Bytes::new(),
+        }
+    }
+
+    /// A success with an output that was collected.
+    pub(super) fn collected(output: Collected, spool: &Spool, key: (BatchUid, u64, Attempt)) -> Self {
+        match output.finish(spool, key) {
+            Collection::Whole(output) => Self::success(output),
+            Collection::Spooled(spooled) => Self {
+                spooled: Some(spooled),
+                ..Self::success(Bytes::new())
+            },
+        }
+    }
+
+    /// A success with an output that is in memory. One that is too long for one message moves to a file.
+    pub(super) fn success_of(output: Bytes, spool: &Spool, key: (BatchUid, u64, Attempt)) -> Self {
+        if output.len() <= INLINE_BYTES {
+            return Self::success(output);
+        }
+        let mut collected = Collected::default();
+        match collected.push(spool, &output) {
+            Ok(()) => Self::collected(collected, spool, key),
+            Err(reason) => Self::error(reason),
         }
     }
 
@@ -60,6 +91,7 @@ impl End {
             outcome,
             code: 0,
             output: Bytes::new(),
+            spooled: None,
             log,
         }
     }
@@ -92,6 +124,7 @@ impl End {
             outcome,
             code,
             output,
+            spooled,
             log,
         } = self;
         let (start_micros, duration_micros) = (began.unix_micros, micros(took));
@@ -103,6 +136,7 @@ impl End {
             start_micros,
             duration_micros,
             output,
+            spooled,
             log,
         }
     }

@@ -14,6 +14,7 @@ use harmony_protocol::{
     ids::{Attempt, BatchUid},
     wire::{Executor as Kind, Framing},
 };
+use harmony_worker::Spool;
 pub use harmony_worker::executor::Task;
 use harmony_worker::executor::{Executor, ExecutorEvent, Finished, Setup, TaskContext, library, prepare};
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
@@ -33,6 +34,7 @@ fn setup(executor: Kind) -> Setup {
         grace: Duration::from_secs(30),
         work_dir: None,
         own_command: Vec::new(),
+        spool: Arc::new(Spool::new(&std::env::temp_dir())),
     }
 }
 

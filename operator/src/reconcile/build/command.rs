@@ -4,7 +4,7 @@ use harmony_api::Executor;
 use harmony_api::conventions::{AGENT_DIR, IMAGE_PROGRAM, LINK_PORT, LOOPBACK_PORT, METRICS_PORT};
 use k8s_openapi::api::core::v1::Container;
 
-use super::{Links, Settings, agent, certificates};
+use super::{Links, Settings, agent, certificates, spool};
 use crate::reconcile::validate::Batch;
 
 /// Where a collector's container holds its logs.
@@ -46,7 +46,7 @@ pub(super) fn run_worker(batch: &Batch, settings: &Settings, pod: &str, containe
         "--executor",
         &batch.executor,
     ]);
-    args.extend(texts(["--grace", &grace]));
+    args.extend(texts(["--spool", spool::DIR, "--grace", &grace]));
     args.extend(link(settings.links));
     args.extend(settings.trace_flags.iter().cloned());
     if settings.links == Links::MutualTls {

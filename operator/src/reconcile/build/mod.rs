@@ -11,6 +11,7 @@ mod network;
 mod probes;
 mod pull;
 mod security;
+pub(super) mod spool;
 mod worker;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::labels::{self, Role, worker_labels};
-use super::{Links, Settings, agent, certificates, command, probes, pull, security};
+use super::{Links, Settings, agent, certificates, command, probes, pull, security, spool};
 use crate::reconcile::validate::Batch;
 
 /// Autoscalers may take a worker away: its tasks are handed back.
@@ -35,6 +35,8 @@ pub fn worker_pod(batch: &Batch, settings: &Settings, ordinal: u32, generation: 
     if !matches!(batch.spec.executor, Executor::Library(_)) {
         agent::bring(settings, &mut pod, &mut worker);
     }
+    pod.volumes.get_or_insert_default().push(spool::volume());
+    worker.volume_mounts.get_or_insert_default().push(spool::mount());
     if settings.links == Links::MutualTls {
         let secret = batch.names.worker_certificate();
         pod.volumes.get_or_insert_default().push(certificates::volume(secret));

@@ -104,6 +104,7 @@ impl CollectorHost {
                 }
                 Output::ReadBack { .. } => self.reading_back = true,
                 Output::Compare { .. } => self.machine.handle_compared(context.now, UID, false),
+                Output::Part { .. } | Output::Discard { .. } => panic!("no output is that long"),
                 Output::Checkpoint { .. } | Output::Close { .. } => {}
             }
         }

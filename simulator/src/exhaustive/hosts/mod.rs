@@ -87,6 +87,7 @@ impl Host {
                 slots: 1,
                 seed: place as u64,
                 only: harmony_protocol::worker::Only::default(),
+                part_bytes: harmony_protocol::limits::PART_BYTES,
             }))
         } else {
             let identity = identity(Role::Ventilator, "ventilator".into());

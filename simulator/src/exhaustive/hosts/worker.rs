@@ -97,6 +97,7 @@ impl WorkerHost {
                     self.running.clear();
                     self.epoch = 0;
                 }
+                Output::ReadPiece { .. } | Output::Unspool { .. } => panic!("no output is that long"),
                 Output::ExtendDeadlines(_) => {}
                 Output::Stop { .. } | Output::Exit => panic!("nobody asked for {output:?}"),
             }
@@ -118,6 +119,7 @@ fn outcome(scope: &Scope, number: u64, attempt: Attempt) -> Finished {
         start_micros: 0,
         duration_micros: 0,
         output: Bytes::new(),
+        spooled: None,
         log: Bytes::new(),
     }
 }

@@ -212,7 +212,10 @@ impl Pool {
                 let log = format!("the output has {length} bytes; at most {most} are allowed");
                 End::failure(OutcomeCode::ResultTooLarge, text(log))
             }
-            Ok(Ok(output)) => End::success(Bytes::from(output)),
+            Ok(Ok(output)) => {
+                let key = (self.setup.uid, *number, *attempt);
+                End::success_of(Bytes::from(output), &self.setup.spool, key)
+            }
             Ok(Err(reason)) => End::exit_code(ERROR_CODE, text(reason)),
             Err(panic) => End::exit_code(PANIC_CODE, text(panic_text(panic.as_ref()))),
         }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use harmony_protocol::ids::BatchUid;
 use memchr::memchr;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -28,6 +29,7 @@ use super::{
     queue::{Queue, Room, Stop},
     slots::Slots,
 };
+use crate::spool::Spool;
 
 /// Work sent ahead of the answers, as time: hides a round trip of some ten microseconds many times over.
 const AHEAD: Duration = Duration::from_millis(10);
@@ -46,6 +48,8 @@ pub(super) fn start(
             queue,
             command: program.command(),
             program: program.clone(),
+            uid: setup.uid,
+            spool: Arc::clone(&setup.spool),
             max_output: setup.max_output,
             limit: setup.deadline,
             grace: setup.grace,
@@ -68,6 +72,8 @@ struct Runner {
     queue: Arc<Queue>,
     program: Program,
     command: Command,
+    uid: BatchUid,
+    spool: Arc<Spool>,
     max_output: u64,
     limit: Option<Duration>,
     grace: Duration,
@@ -259,7 +265,8 @@ impl Runner {
         let mut finished = Vec::with_capacity(lines.len());
         for line in lines {
             let Some(task) = warm.pop() else { break };
-            finished.push(End::success(line).of(task.number, task.attempt, began, each));
+            let end = End::success_of(line, &self.spool, (self.uid, task.number, task.attempt));
+            finished.push(end.of(task.number, task.attempt, began, each));
             began = began.later(each);
         }
         warm.has_answered = true;
