@@ -105,6 +105,16 @@ fn a_payload_with_a_line_feed_is_refused_at_once() {
 }
 
 #[test]
+fn a_refused_payload_leaves_its_place_to_the_next() {
+    let mut bench = Bench::start(sh("while read line; do sleep 0.05; echo $line; done"));
+    // From now on only one is sent at a time.
+    bench.run_one("slow");
+    bench.submit(vec![task(0, "a\nb"), task(1, "next")]);
+    let outcomes: Vec<_> = bench.finished(2).iter().map(|finished| finished.outcome).collect();
+    assert_eq!(outcomes, [OutcomeCode::ExecutorError, OutcomeCode::Succeeded]);
+}
+
+#[test]
 fn the_process_stays_warm_and_knows_its_batch() {
     let mut bench = Bench::start(sh("while read line; do echo $$ $HARMONY_BATCH $HARMONY_UID; done"));
     let first = bench.run_one("").output;

@@ -96,7 +96,10 @@ impl Runner {
                 return self.let_go(&sync.tasks);
             }
             self.obey(&sync.stop);
-            self.accept(sync.tasks);
+            if self.accept(sync.tasks) {
+                // What was refused made no room smaller: others may take its place now, and nobody else will say so.
+                continue;
+            }
             if self.warm.is_some() {
                 self.serve();
             } else {
@@ -145,8 +148,8 @@ impl Runner {
         }
     }
 
-    /// Takes new tasks, and refuses those that cannot be a line.
-    fn accept(&mut self, tasks: VecDeque<Task>) {
+    /// Takes new tasks, and refuses those that cannot be a line. Says whether there were any of these.
+    fn accept(&mut self, tasks: VecDeque<Task>) -> bool {
         let is_line = |task: &Task| memchr(b'\n', &task.payload).is_none();
         let (lines, others): (VecDeque<_>, VecDeque<_>) = tasks.into_iter().partition(is_line);
         let refuse = |task: &Task| {
@@ -157,6 +160,7 @@ impl Runner {
         };
         self.queue.report_finished(others.iter().map(refuse).collect());
         self.rerun.extend(lines);
+        !others.is_empty()
     }
 
     /// One turn with a running process.
