@@ -13,6 +13,14 @@ use harmony_protocol::collector::BatchState;
 use crate::exit::Failure;
 use crate::run::folder::{BatchRecord, Folder};
 
+/// A look at a batch.
+pub(crate) struct Glance {
+    /// The process that runs it, if one does.
+    pub(crate) runner: Option<u32>,
+    /// Its log and what that tells; `None` if nothing was recorded yet.
+    pub(crate) log: Option<(LogReader, BatchState)>,
+}
+
 /// A batch in its folder.
 pub(crate) struct LocalBatch {
     /// Where it is, as the user named it.
@@ -38,6 +46,14 @@ impl LocalBatch {
         Ok(Self {
             dir: dir.to_path_buf(),
             record,
+        })
+    }
+
+    /// The batch as it is now.
+    pub(crate) fn glance(&self) -> Result<Glance, Failure> {
+        Ok(Glance {
+            runner: self.runner()?,
+            log: self.look()?,
         })
     }
 

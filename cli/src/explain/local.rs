@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::account::{Account, NumberAccount};
 use crate::cluster::block_on;
 use crate::exit::Failure;
-use crate::local::LocalBatch;
+use crate::local::{Glance, LocalBatch};
 use crate::status;
 use crate::unix;
 
@@ -22,9 +22,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 pub(super) const MAX_ANSWER: usize = 4 << 20;
 
 /// What is known of the batch, and of one of its numbers.
-pub(crate) fn account(dir: &Path, number: Option<u64>) -> Result<Account, Failure> {
-    let batch = LocalBatch::find(dir)?;
-    let runner = batch.runner()?;
+pub(crate) fn account(batch: &LocalBatch, seen: &Glance, number: Option<u64>) -> Result<Account, Failure> {
+    let (dir, runner) = (batch.dir.as_path(), seen.runner);
     let mut account = Account {
         name: batch.record.name.clone(),
         place: format!("in {}", dir.display()),
@@ -60,13 +59,13 @@ pub(crate) fn account(dir: &Path, number: Option<u64>) -> Result<Account, Failur
             _ => {}
         }
     }
-    if let Some((reader, state)) = batch.look()? {
-        account.status = status::local::summary(&reader, &state).map_err(Failure::infrastructure)?;
+    if let Some((reader, state)) = &seen.log {
+        account.status = status::local::summary(reader, state).map_err(Failure::infrastructure)?;
         account.ended = state
             .ended()
             .map(|done| status::local::end_in_words(done, state.completions()));
         if let Some(asked) = &mut asked {
-            asked.recorded = Some(recorded(&reader, &state, asked.number).map_err(Failure::infrastructure)?);
+            asked.recorded = Some(recorded(reader, state, asked.number).map_err(Failure::infrastructure)?);
         }
     }
     if runner.is_none() && account.ended.is_none() {

@@ -16,6 +16,7 @@ pub(crate) use self::words::{span, worker_state};
 use crate::batch_ref::BatchRef;
 use crate::cluster::{KubeArgs, block_on};
 use crate::exit::{Exit, Failure, tell};
+use crate::local::LocalBatch;
 
 /// Arguments of `harmony explain`.
 #[derive(Args, Clone, Debug)]
@@ -68,7 +69,10 @@ pub(crate) fn main(args: &ExplainArgs) -> Exit {
 
 fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let account = match &args.batch {
-        BatchRef::Folder(dir) => local::account(dir, args.number)?,
+        BatchRef::Folder(dir) => {
+            let batch = LocalBatch::find(dir)?;
+            local::account(&batch, &batch.glance()?, args.number)?
+        }
         BatchRef::Name(name) => {
             let operator = &args.door.operator_namespace;
             block_on(cluster::account(&args.kube, operator, name, args.number))?

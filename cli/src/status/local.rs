@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Overview, Screen, StatusArgs, render};
 use crate::exit::Failure;
-use crate::local::LocalBatch;
+use crate::local::{Glance, LocalBatch};
 
 /// How often a folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -24,8 +24,9 @@ pub(crate) fn show(args: &StatusArgs, dir: &Path) -> Result<(), Failure> {
     let mut screen = Screen::new(args);
     loop {
         let batch = LocalBatch::find(dir)?;
-        let running = batch.runner()?.is_some();
-        let overview = overview(&batch)?;
+        let seen = batch.glance()?;
+        let running = seen.runner.is_some();
+        let overview = overview(&batch, &seen)?;
         let text = match args.output {
             Some(format) => format.print(&object(&batch, &overview))?,
             None => render::screen(&overview, Timestamp::now()),
@@ -48,15 +49,13 @@ fn object(batch: &LocalBatch, overview: &Overview) -> Value {
 }
 
 /// What the folder of a batch tells.
-pub(crate) fn overview(batch: &LocalBatch) -> Result<Overview, Failure> {
-    let runner = batch.runner()?;
-    let looked = batch.look()?;
-    let mut status = match &looked {
+pub(crate) fn overview(batch: &LocalBatch, seen: &Glance) -> Result<Overview, Failure> {
+    let mut status = match &seen.log {
         Some((reader, state)) => summary(reader, state).map_err(Failure::infrastructure)?,
         None => HarmonyBatchStatus::default(),
     };
-    let ended = looked.as_ref().and_then(|(_, state)| state.ended());
-    status.state = Some(match (ended, runner) {
+    let ended = seen.log.as_ref().and_then(|(_, state)| state.ended());
+    status.state = Some(match (ended, seen.runner) {
         (Some(done), _) => ending(done),
         (None, Some(pid)) => format!("Running (process {pid})"),
         (None, None) => "Interrupted; the same harmony run resumes it".to_owned(),

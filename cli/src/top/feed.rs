@@ -78,8 +78,10 @@ impl Feed {
     pub(super) fn look(&mut self, open: Option<&str>) -> Result<Seen, Failure> {
         match &mut self.place {
             Place::Folder(dir) => {
-                let mut overview = status::local::overview(&LocalBatch::find(dir)?)?;
-                let detail = local::account(dir, None)?;
+                let batch = LocalBatch::find(dir)?;
+                let seen = batch.glance()?;
+                let mut overview = status::local::overview(&batch, &seen)?;
+                let detail = local::account(&batch, &seen, None)?;
                 fill(&mut overview, &detail);
                 Ok(Seen {
                     batches: vec![overview],
