@@ -369,6 +369,8 @@ fn durations_and_reasons_are_of_what_is_recorded() {
     stage.tell(worker, 1, &Message::Results(results));
     let of_batch = |stage: &Stage| stage.machine.snapshot().batches[0].unflushed;
     assert_eq!(of_batch(&stage), 2, "nothing is durable yet");
+    let failed = |stage: &Stage| stage.machine.snapshot().tally.failed.values().sum::<u64>();
+    assert_eq!(failed(&stage), 0, "what may be lost is not counted");
     stage.settle();
     assert_eq!(of_batch(&stage), 0);
     let unsendable = Loss::Unsendable {

@@ -1,6 +1,6 @@
 //! Group commit: records are appended as they come, made durable together, and only then do their effects leave.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -63,6 +63,8 @@ pub(crate) struct Delta {
     pub(crate) retries: Vec<Retry>,
     /// Causes of some of what failed.
     pub(crate) failures: Vec<Failure>,
+    /// How many failed for good, by their last outcome.
+    pub(crate) finals: BTreeMap<&'static str, u64>,
 }
 
 impl Delta {

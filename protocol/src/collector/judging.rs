@@ -59,7 +59,7 @@ impl Batch {
                 }
                 Verdict::FinalFailure => {
                     self.tally.record(entry);
-                    self.tally.fail(entry.outcome);
+                    *sieve.delta.finals.entry(entry.outcome.name()).or_default() += 1;
                     sieve.keep_failure(position, entry.number, true);
                 }
                 Verdict::Charged(next) => {

@@ -122,7 +122,10 @@ impl Collector {
                     Effect::Ack { link, alias, sequence } => {
                         acks.insert((link, alias), sequence);
                     }
-                    Effect::Delta(more) => delta.merge(more),
+                    Effect::Delta(more) => {
+                        batch.tally.fail(&more.finals);
+                        delta.merge(more);
+                    }
                     Effect::Totals(totals) => batch.take_totals(totals),
                     other => {
                         self.send_reports(uid, std::mem::take(&mut delta));

@@ -39,14 +39,14 @@ impl Tally {
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.durations.merge(&other.durations);
-        for (reason, count) in &other.failed {
-            *self.failed.entry(reason).or_default() += count;
-        }
+        self.fail(&other.failed);
         self.bytes += other.bytes;
     }
 
-    /// A number failed for good.
-    pub(super) fn fail(&mut self, outcome: OutcomeCode) {
-        *self.failed.entry(outcome.name()).or_default() += 1;
+    /// Numbers have failed for good, and that is durable.
+    pub(super) fn fail(&mut self, numbers: &BTreeMap<&'static str, u64>) {
+        for (reason, count) in numbers {
+            *self.failed.entry(reason).or_default() += count;
+        }
     }
 }
