@@ -43,6 +43,10 @@ mutants! {
     CheckpointAhead,
     /// What was being written when the process died is cut off before more is written.
     TornTailKept,
+    /// A record refers only to an output that is durable.
+    OutputUnsynced,
+    /// DONE follows only after all outputs were read back, too.
+    OutputUnchecked,
     /// Damage costs the records that it hit, and none behind them.
     DamageDropsTheRest,
     /// C refuses the START and END of a lower epoch.

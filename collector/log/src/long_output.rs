@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use harmony_protocol::mutant::{self, Mutant};
 use harmony_protocol::wire::ResultEntry;
 
 use crate::disk::{DiskFile, Mode};
@@ -54,7 +55,8 @@ impl LogReader {
             digest = crc32c::crc32c_append(digest, bytes);
             length += bytes.len() as u64;
         }
-        Ok((own == expected && length == u64::from(entry.output)).then_some(digest))
+        let whole = own == expected && length == u64::from(entry.output);
+        Ok((whole || mutant::on(Mutant::OutputUnchecked)).then_some(digest))
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use harmony_protocol::collector::{Kept, OutputId};
+use harmony_protocol::mutant::{self, Mutant};
 use harmony_protocol::set::NumberSet;
 
 use crate::LogError;
@@ -157,7 +158,9 @@ impl Outputs {
             return Ok(());
         };
         self.unsynced.lock().remove(&kept.output);
-        sync(&*open.file, &open.path)?;
+        if !mutant::on(Mutant::OutputUnsynced) {
+            sync(&*open.file, &open.path)?;
+        }
         if open.named.is_none() {
             let to = self.dir.join(kept.number.to_string());
             self.disk
