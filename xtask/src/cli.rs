@@ -12,6 +12,7 @@ use crate::cluster::{self, Layout};
 use crate::context::Context;
 use crate::crds;
 use crate::e2e;
+use crate::instructions;
 use crate::simulate::simulate;
 use crate::step::{Step, run_all, select};
 use crate::suite;
@@ -45,6 +46,12 @@ enum Command {
         /// What is compared.
         #[arg(value_enum)]
         subject: bench::Subject,
+    },
+    /// Counts the instructions of codec, machines and log under Valgrind, and compares them with benches/instructions.json.
+    Instructions {
+        /// Keeps the new counts instead.
+        #[arg(long)]
+        accept: bool,
     },
     /// A real Kubernetes of two nodes on this machine, for tests and for trying things out. Needs root and Go.
     Cluster(ClusterArguments),
@@ -103,6 +110,9 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Bench { subject } => {
             Context::from_environment(false).and_then(|context| bench::bench(&context, subject))
+        }
+        Command::Instructions { accept } => {
+            Context::from_environment(false).and_then(|context| instructions::run(&context, accept))
         }
         Command::Cluster(arguments) => run_cluster(&arguments),
         Command::E2e(arguments) => e2e::run(&arguments),

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `soak`, `simulate`, `cluster` and `e2e`.
+//! The project's own commands: `cargo xtask test`, `soak`, `simulate`, `instructions`, `cluster` and `e2e`.
 
 mod alerts;
 mod bench;
@@ -12,6 +12,7 @@ mod dashboards;
 mod e2e;
 mod gates;
 mod image;
+mod instructions;
 mod report;
 mod shipped;
 mod simulate;

@@ -10,6 +10,7 @@ use crate::dashboards;
 use crate::e2e;
 use crate::gates;
 use crate::image;
+use crate::instructions;
 use crate::simulate;
 use crate::step::{Outcome, Step};
 use crate::tools;
@@ -90,6 +91,11 @@ pub(crate) const TEST: &[Step] = &[
         name: "processes",
         purpose: "real processes, release build",
         run: |context| count_and_run(context, &PROCESSES),
+    },
+    Step {
+        name: "instructions",
+        purpose: "codec, machines and log take no more instructions than they did",
+        run: instructions::check,
     },
     Step {
         name: "chart",

@@ -9,8 +9,9 @@ use crate::step::Outcome;
 
 /// Programs that tests call, each with the argument by which it shows that it is there, and its Debian package.
 const PACKAGES: &[(&str, &str, &str)] = &[
-    ("python3", "--version", "python3"), // tests compare with what a plain filter gives
-    ("mkfs.ext4", "-V", "e2fsprogs"),    // disks of a test's own, which can be frozen and slowed down
+    ("python3", "--version", "python3"),   // tests compare with what a plain filter gives
+    ("mkfs.ext4", "-V", "e2fsprogs"),      // disks of a test's own, which can be frozen and slowed down
+    ("valgrind", "--version", "valgrind"), // instructions are counted
     // A local Kubernetes.
     ("etcd", "--version", "etcd-server"),
     ("containerd", "--version", "containerd"),
