@@ -41,12 +41,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Measures what something costs: both sides in turns, and their ratio.
-    Bench {
-        /// What is compared.
-        #[arg(value_enum)]
-        subject: bench::Subject,
-    },
+    /// Measures how fast Harmony is beside the tools that people use today, and what it costs: both sides in turns, and their ratio.
+    ///
+    /// The clock of a batch runs from START to DONE: everything is recorded, durable and read back.
+    Bench(bench::Arguments),
     /// Counts the instructions of codec, machines and log under Valgrind, and compares them with benches/instructions.json.
     Instructions {
         /// Keeps the new counts instead.
@@ -108,8 +106,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Simulate { arguments } => {
             Context::from_environment(false).and_then(|context| simulate(&context, &arguments))
         }
-        Command::Bench { subject } => {
-            Context::from_environment(false).and_then(|context| bench::bench(&context, subject))
+        Command::Bench(arguments) => {
+            Context::from_environment(false).and_then(|context| bench::bench(&context, &arguments))
         }
         Command::Instructions { accept } => {
             Context::from_environment(false).and_then(|context| instructions::run(&context, accept))
