@@ -114,6 +114,10 @@ pub const CREDIT_AHEAD: Duration = Duration::from_millis(200);
 
 /// Bytes of unacked outcomes that all links of a collector together may send.
 pub const COLLECTOR_BYTES: u64 = 192 << 20;
+/// Bytes that a link may hold until its peer reads them: the largest allowance, which is half of [`COLLECTOR_BYTES`], and a message
+/// that no allowance counts. With less a link would be closed while its peer stands still, and again whenever all is sent anew.
+#[allow(clippy::cast_possible_truncation)] // 96 MiB
+pub const LINK_BYTES: usize = (COLLECTOR_BYTES / 2) as usize + MAX_MESSAGE;
 /// Links that one process keeps open at most.
 pub const MAX_LINKS: usize = 4_096;
 /// Batches that one process serves at once.

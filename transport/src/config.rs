@@ -56,7 +56,7 @@ impl Default for Config {
             tls: None,
             max_links: limits::MAX_LINKS,
             max_message: limits::MAX_MESSAGE,
-            max_queued_bytes: 2 * limits::MAX_MESSAGE,
+            max_queued_bytes: limits::LINK_BYTES,
             idle_after: IDLE_AFTER,
             watchdog: Watchdog::default(),
         }

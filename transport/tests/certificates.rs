@@ -5,6 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use harmony_protocol::limits::MAX_MESSAGE;
 use harmony_transport::{Config, Endpoint, TlsFiles, Transport, TransportError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use support::{Node, frames, pair};
@@ -84,7 +85,7 @@ async fn the_right_certificates_open_a_link_and_name_the_peer() {
     assert_eq!(dialling.opened_by().await, (link, Some("collector".into())));
     let (accepted, peer) = listening.opened_by().await;
     assert_eq!(peer.as_deref(), Some("worker-7"));
-    for size in [0, 1, 20_000, 32 << 20] {
+    for size in [0, 1, 20_000, MAX_MESSAGE - "header".len()] {
         let sent = frames(&[b"header", &vec![6; size]]);
         dialling.transport.send(link, sent.clone());
         assert!(listening.message().await == sent, "{size} bytes");

@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use harmony_protocol::limits::MAX_MESSAGE;
 use harmony_transport::{CloseReason, Config, Endpoint, MAX_EVENT_BYTES, MAX_PARTS, TransportError};
 use support::{DEADLINE, Node, frames, pair, unix_in};
 
 async fn round_trips(endpoint: &str) {
     let (mut server, accepted, mut client, dialled) = pair(Config::default(), Config::default(), endpoint).await;
-    let large = Bytes::from((0..32 << 20).map(|n: u32| (n % 251) as u8).collect::<Vec<_>>());
+    let large = Bytes::from((0..MAX_MESSAGE).map(|n| (n % 251) as u8).collect::<Vec<_>>());
     let parts: Vec<Bytes> = (0..MAX_PARTS).map(|n| Bytes::from(vec![7; n * 100])).collect();
     for sent in [
         frames(&[b""]),
@@ -325,7 +326,7 @@ async fn a_link_that_is_cut_ends_without_a_flush() {
         ..Config::default()
     };
     let (server, _, mut client, dialled) = pair(Config::default(), patient, "tcp://127.0.0.1:0").await;
-    let large = Bytes::from(vec![0; 32 << 20]);
+    let large = Bytes::from(vec![0; MAX_MESSAGE]);
     // More than the other side takes in while its driver reads nothing.
     for _ in 0..2 * MAX_EVENT_BYTES / large.len() {
         client.transport.send(dialled, vec![large.clone()]);

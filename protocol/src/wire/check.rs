@@ -9,7 +9,7 @@ use crate::limits::{
     FAILURES_TOLD, MAX_BATCHES, MAX_CONTROL, MAX_NAME, MAX_OUTPUT, MAX_PARTED, PART_BYTES, RANGES_PER_PIECE,
 };
 
-#[allow(clippy::cast_possible_truncation)] // 64 MiB
+#[allow(clippy::cast_possible_truncation)] // 1 GiB
 const MAX_OUTPUT_BYTES: usize = MAX_OUTPUT as usize;
 
 /// A control body that knows its own limits.
