@@ -258,12 +258,12 @@ async fn sweep(context: Arc<Context>, batches: Vec<Store<Guarded>>) {
     }
 }
 
-/// One that cannot be read is there, too.
 /// A batch's uid as lines and traces have it.
 fn trace_id(uid: &str) -> String {
     uid.replace('-', "")
 }
 
+/// One that cannot be read is there, too.
 fn uid_of_any(batch: &Guarded) -> Option<BatchUid> {
     match &batch.0 {
         Ok(batch) => uid(batch),

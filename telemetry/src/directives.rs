@@ -61,7 +61,7 @@ impl FromStr for Directives {
             directive: directive.to_owned(),
             why,
         };
-        if text.is_empty() {
+        if text.split(',').all(|part| part.trim().is_empty()) {
             return Err(bad(text, "it is empty".to_owned()));
         }
         match EnvFilter::builder().parse(text) {

@@ -13,7 +13,7 @@ use support::{DEADLINE, Node, frames, pair, unix_in};
 
 async fn round_trips(endpoint: &str) {
     let (mut server, accepted, mut client, dialled) = pair(Config::default(), Config::default(), endpoint).await;
-    let large = Bytes::from((0..MAX_MESSAGE).map(|n| (n % 251) as u8).collect::<Vec<_>>());
+    let large = Bytes::from((0..251).cycle().take(MAX_MESSAGE).collect::<Vec<u8>>());
     let parts: Vec<Bytes> = (0..MAX_PARTS).map(|n| Bytes::from(vec![7; n * 100])).collect();
     for sent in [
         frames(&[b""]),

@@ -41,7 +41,7 @@ pub struct Config {
     pub seed: u64,
     /// What it serves alone; everything by default.
     pub only: Only,
-    /// Bytes of one PART at most, up to [`PART_BYTES`](crate::limits::PART_BYTES).
+    /// Bytes of one PART at most, up to [`PART_BYTES`].
     pub part_bytes: usize,
 }
 
