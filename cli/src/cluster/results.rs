@@ -1,6 +1,6 @@
 //! Results of a batch on a cluster, from its collector.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use harmony_api::conditions::{COLLECTOR_READY, RESULTS_AVAILABLE};
@@ -40,28 +40,16 @@ pub(crate) fn write_output(args: &KubeArgs, name: &str, number: u64, out: &mut i
 }
 
 async fn output(cluster: &Cluster, name: &str, number: u64, out: &mut impl Write) -> Result<(), Stopped> {
-    let broken = |reason: String| {
-        Failure::infrastructure(format!(
+    match receive(cluster, name, &format!("outputs/{number}"), |piece| {
+        out.write_all(piece)
+    })
+    .await?
+    {
+        Ended::Whole => Ok(()),
+        Ended::Broken(reason) => Err(Failure::infrastructure(format!(
             "the output of number {number} of {name} broke off: {reason}; try again"
         ))
-    };
-    let batch = cluster.batch(name).await?;
-    let pod = collector(cluster, &batch).await?;
-    let path = format!("/batches/{}/outputs/{number}", batch.uid().unwrap_or_default());
-    let mut response = match tunnel::ask(&cluster.pods(), &cluster.namespace, &pod, &path).await {
-        Ok(response) => response,
-        Err(Refused::Broken(reason)) => return Err(broken(reason).into()),
-        Err(Refused::Final(failure)) => return Err(failure.into()),
-    };
-    loop {
-        let frame = timeout(SILENCE, response.frame()).await;
-        let frame = frame.map_err(|_| broken(format!("pod {pod} has been silent for {SILENCE:?}")))?;
-        match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
-            None => return Ok(()),
-            Some(Ok(Ok(piece))) => out.write_all(&piece)?,
-            Some(Ok(Err(_))) => {} // trailers
-            Some(Err(error)) => return Err(broken(causes(&error)).into()),
-        }
+        .into()),
     }
 }
 
@@ -100,10 +88,24 @@ async fn attempt(
     lines: &mut Lines,
     out: &mut impl Write,
 ) -> Result<Ended, Stopped> {
+    let path = format!("{}?from={}", file.file_name(), lines.from());
+    let ended = receive(cluster, name, &path, |piece| lines.take(piece, out)).await?;
+    Ok(match ended {
+        Ended::Whole if !lines.is_whole() => Ended::Broken("the last line is not whole".to_owned()),
+        ended => ended,
+    })
+}
+
+/// Asks the collector of a batch for one of its files and hands on what comes, piece by piece.
+async fn receive(
+    cluster: &Cluster,
+    name: &str,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Ended, Stopped> {
     let batch = cluster.batch(name).await?;
     let pod = collector(cluster, &batch).await?;
-    let uid = batch.uid().unwrap_or_default();
-    let path = format!("/batches/{uid}/{}?from={}", file.file_name(), lines.from());
+    let path = format!("/batches/{}/{path}", batch.uid().unwrap_or_default());
     let mut response = match tunnel::ask(&cluster.pods(), &cluster.namespace, &pod, &path).await {
         Ok(response) => response,
         Err(Refused::Broken(reason)) => return Ok(Ended::Broken(reason)),
@@ -112,19 +114,14 @@ async fn attempt(
     loop {
         let frame = match timeout(SILENCE, response.frame()).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => break,
+            Ok(None) => return Ok(Ended::Whole),
             Err(_) => return Ok(Ended::Broken(format!("pod {pod} has been silent for {SILENCE:?}"))),
         };
         match frame.map(hyper::body::Frame::into_data) {
-            Ok(Ok(piece)) => lines.take(&piece, out)?,
+            Ok(Ok(piece)) => take(&piece)?,
             Ok(Err(_)) => {} // trailers
             Err(error) => return Ok(Ended::Broken(causes(&error))),
         }
-    }
-    if lines.is_whole() {
-        Ok(Ended::Whole)
-    } else {
-        Ok(Ended::Broken("the last line is not whole".to_owned()))
     }
 }
 
