@@ -11,7 +11,7 @@ use harmony_log::disk::{Disk, RealDisk};
 use harmony_log::read_back::{self, ReadBack};
 use harmony_log::{Log, LogError, Position, Rebuild, Recorder, Recovery, Written};
 use harmony_protocol::Identity;
-use harmony_protocol::collector::{Answer, BatchState, Collector, Config, Opened, Output};
+use harmony_protocol::collector::{Answer, BatchState, Collector, Config, Opened, Output, Write};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 use harmony_telemetry::spans;
@@ -265,24 +265,7 @@ impl Driver {
                     }
                 }
                 Output::Open { uid, create } => self.open(uid, create),
-                Output::Append {
-                    uid,
-                    sequence,
-                    pieces,
-                    settled,
-                    keeps,
-                } => self.write(now, uid, sequence, |recorder| {
-                    recorder.append(sequence, &pieces, &settled, keeps)
-                }),
-                Output::Part {
-                    uid,
-                    sequence,
-                    output,
-                    offset,
-                    bytes,
-                } => self.write(now, uid, sequence, |recorder| {
-                    recorder.part(sequence, output, offset, &bytes)
-                }),
+                Output::Write { uid, sequence, write } => self.write(now, uid, sequence, &write),
                 Output::Discard { uid, output } => {
                     let discarded = self.logs.get_mut(&uid).map(|recorder| recorder.discard(output));
                     if let Some(Err(error)) = discarded {
@@ -316,17 +299,11 @@ impl Driver {
         });
     }
 
-    fn write(
-        &mut self,
-        now: Instant,
-        uid: BatchUid,
-        sequence: u64,
-        write: impl FnOnce(&mut Recorder) -> Result<Written, LogError>,
-    ) {
+    fn write(&mut self, now: Instant, uid: BatchUid, sequence: u64, write: &Write) {
         let Some(recorder) = self.logs.get_mut(&uid) else {
             return;
         };
-        match write(recorder) {
+        match recorder.write(sequence, write) {
             Ok(Written::Appended) => {}
             Ok(Written::NoRoom(error)) => {
                 self.span(uid)

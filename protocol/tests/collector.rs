@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use harmony_protocol::collector::{Answer, BatchState, Collector, Config, Kept, Opened, Output};
+use harmony_protocol::collector::{Answer, BatchState, Collector, Config, Kept, Opened, Output, Write};
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
 use harmony_protocol::limits::{COMMIT_WITHIN, DISK_FULL_PAUSE, UNLOAD_AFTER};
 use harmony_protocol::wire::{
@@ -90,7 +90,7 @@ impl Stage {
             for output in &outputs {
                 match output {
                     Output::Open { uid, .. } => self.machine.handle_opened(self.now, *uid, opened()),
-                    Output::Append { .. } | Output::Part { .. } => self.now += COMMIT_WITHIN,
+                    Output::Write { .. } => self.now += COMMIT_WITHIN,
                     Output::Sync { uid, sequence } => self.machine.handle_synced(self.now, *uid, *sequence),
                     _ => {}
                 }
@@ -449,12 +449,17 @@ impl Stage {
 /// Of these outputs those that are about an output's file.
 fn file_work(outputs: &[Output]) -> Vec<String> {
     let work = outputs.iter().filter_map(|output| match output {
-        Output::Part {
-            output, offset, bytes, ..
+        Output::Write {
+            write: Write::Part { output, offset, bytes },
+            ..
         } => Some(format!("part {output} at {offset}: {}", bytes.len())),
         Output::Discard { output, .. } => Some(format!("discard {output}")),
-        Output::Append {
-            keeps: Some(Kept { output, number }),
+        Output::Write {
+            write:
+                Write::Record {
+                    keeps: Some(Kept { output, number }),
+                    ..
+                },
             ..
         } => Some(format!("keep {output} of {number}")),
         Output::Compare {
@@ -597,7 +602,11 @@ fn parts_that_a_full_disk_refused_are_written_again_in_order() {
     stage.part(worker, 1, 0, 0);
     stage.part(worker, 2, 0, CUT);
     let first = stage.outputs().into_iter().find_map(|output| match output {
-        Output::Part { sequence, .. } => Some(sequence),
+        Output::Write {
+            sequence,
+            write: Write::Part { .. },
+            ..
+        } => Some(sequence),
         _ => None,
     });
     let first = first.expect("parts are written");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use harmony_log::read_back::{self, ReadBack};
 use harmony_log::{DueCheckpoint, LogError, Recorder, Written};
 use harmony_protocol::Identity;
-use harmony_protocol::collector::{Answer, Collector, Config, Opened, Output};
+use harmony_protocol::collector::{Answer, Collector, Config, Opened, Output, Write};
 use harmony_protocol::ids::{BatchUid, ProcessId};
 use harmony_protocol::wire::Role;
 
@@ -107,24 +107,7 @@ impl CollectorHost {
                     let time = context.between(Duration::ZERO, Duration::from_millis(50));
                     context.after(time, Input::OpenLog(uid, create));
                 }
-                Output::Append {
-                    uid,
-                    sequence,
-                    pieces,
-                    settled,
-                    keeps,
-                } => self.write(context, uid, sequence, |recorder| {
-                    recorder.append(sequence, &pieces, &settled, keeps)
-                }),
-                Output::Part {
-                    uid,
-                    sequence,
-                    output,
-                    offset,
-                    bytes,
-                } => self.write(context, uid, sequence, |recorder| {
-                    recorder.part(sequence, output, offset, &bytes)
-                }),
+                Output::Write { uid, sequence, write } => self.write(context, uid, sequence, &write),
                 Output::Discard { uid, output } => {
                     let discarded = self.recorder(uid).discard(output);
                     self.survives(context, discarded);
@@ -187,14 +170,8 @@ impl CollectorHost {
         self.machine.handle_opened(context.now, uid, opened);
     }
 
-    fn write(
-        &mut self,
-        context: &mut Context<'_>,
-        uid: BatchUid,
-        sequence: u64,
-        write: impl FnOnce(&mut Recorder) -> Result<Written, LogError>,
-    ) {
-        let written = write(self.recorder(uid));
+    fn write(&mut self, context: &mut Context<'_>, uid: BatchUid, sequence: u64, write: &Write) {
+        let written = self.recorder(uid).write(sequence, write);
         match self.survives(context, written) {
             Some(Written::NoRoom(_) | Written::OutOfTurn) => self.machine.handle_disk_full(context.now, uid, sequence),
             Some(Written::Appended) | None => {}

@@ -143,7 +143,7 @@ impl Disk for Looking {
 mod tests {
     use std::path::PathBuf;
 
-    use harmony_protocol::collector::Record;
+    use harmony_protocol::collector::{Record, Write};
     use uuid::Uuid;
 
     use super::*;
@@ -179,9 +179,9 @@ mod tests {
             .unwrap();
         let mut recorder = opened.recorder;
         assert_eq!(look_at(&dir).unwrap().0.records().count(), 0);
-        let end = Record::End(7).encode();
+        let end = Write::from(&Record::End(7));
         for sequence in 1..=200 {
-            recorder.append(sequence, &end, &[], None).unwrap();
+            recorder.write(sequence, &end).unwrap();
             if sequence == 100 {
                 recorder.offer_checkpoint(sequence + 1, opened.state.checkpoint());
             }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(reader.records().count(), 200);
         assert_eq!(state.completions(), Some(7));
         assert_eq!(files(&dir), before);
-        recorder.append(201, &end, &[], None).unwrap();
+        recorder.write(201, &end).unwrap();
         assert_eq!(reader.records().count(), 200, "it is as it was");
         assert_eq!(look_at(&dir).unwrap().0.records().count(), 201);
     }
@@ -202,7 +202,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let opened = Recorder::open(Arc::new(RealDisk), dir.path(), UID, LogConfig::default(), true);
         let mut recorder = opened.unwrap().unwrap().recorder;
-        recorder.append(1, &Record::End(7).encode(), &[], None).unwrap();
+        recorder.write(1, &Write::from(&Record::End(7))).unwrap();
         drop(recorder);
         let segment = segment_path(dir.path(), 0);
         let mut bytes = std::fs::read(&segment).unwrap();

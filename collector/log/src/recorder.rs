@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use harmony_protocol::collector::{BatchState, Kept, OutputId, Settled};
+use harmony_protocol::collector::{BatchState, Kept, OutputId, Settled, Write};
 use harmony_protocol::ids::{BatchUid, LogId};
 use harmony_protocol::mutant::{self, Mutant};
 
@@ -121,18 +121,14 @@ impl Recorder {
         self.syncer.clone()
     }
 
-    /// Takes a piece of an output, which comes in the place of a record. What belongs to no output any more is dropped.
-    /// Every error ends the process.
-    pub fn part(&mut self, sequence: u64, output: OutputId, offset: u64, bytes: &[u8]) -> Result<Written, LogError> {
+    /// Takes what has this place in the sequence. Every error ends the process.
+    pub fn write(&mut self, sequence: u64, write: &Write) -> Result<Written, LogError> {
         if sequence != self.next {
             return Ok(Written::OutOfTurn);
         }
-        let written = if bytes.is_empty() || !self.outputs.takes(output, offset) {
-            Ok(())
-        } else {
-            let others = self.outputs.bytes();
-            let room = self.log.check_limit(others, bytes.len() as u64);
-            room.and_then(|()| self.outputs.write(output, bytes))
+        let written = match write {
+            Write::Record { pieces, settled, keeps } => self.append(sequence, pieces, settled, *keeps),
+            Write::Part { output, offset, bytes } => self.part(*output, *offset, bytes),
         };
         match written {
             Ok(()) => {
@@ -144,43 +140,40 @@ impl Recorder {
         }
     }
 
-    /// Removes what was written of an output. Every error ends the process.
-    pub fn discard(&mut self, output: OutputId) -> Result<(), LogError> {
-        self.outputs.discard(output)
-    }
-
-    /// Takes the record of this sequence, given in pieces, which numbers it settles, and the output that it refers to.
-    /// Every error ends the process.
-    pub fn append(
+    fn append(
         &mut self,
         sequence: u64,
         pieces: &[Bytes],
         settled: &[Settled],
         keeps: Option<Kept>,
-    ) -> Result<Written, LogError> {
-        if sequence != self.next {
-            return Ok(Written::OutOfTurn);
-        }
-        match keeps.map_or(Ok(()), |kept| self.outputs.keep(kept)) {
-            Err(error @ LogError::NoSpace { .. }) => return Ok(Written::NoRoom(error)),
-            kept => kept?,
+    ) -> Result<(), LogError> {
+        if let Some(kept) = keeps {
+            self.outputs.keep(kept)?;
         }
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
         let placed: Vec<Placed> = settled.iter().map(Placed::from).collect();
-        match self.log.append_beside(self.outputs.bytes(), &pieces, &placed) {
-            Ok(appended) => {
-                self.next += 1;
-                if let Some(kept) = keeps {
-                    self.outputs.close(kept);
-                }
-                if let Some(waiting) = self.offered.iter_mut().find(|offered| offered.sequence == sequence) {
-                    waiting.at = Some(appended.position);
-                }
-                Ok(Written::Appended)
-            }
-            Err(error @ LogError::NoSpace { .. }) => Ok(Written::NoRoom(error)),
-            Err(error) => Err(error),
+        let appended = self.log.append_beside(self.outputs.bytes(), &pieces, &placed)?;
+        if let Some(kept) = keeps {
+            self.outputs.close(kept);
         }
+        if let Some(waiting) = self.offered.iter_mut().find(|offered| offered.sequence == sequence) {
+            waiting.at = Some(appended.position);
+        }
+        Ok(())
+    }
+
+    /// What belongs to no output any more is dropped.
+    fn part(&mut self, output: OutputId, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
+        if bytes.is_empty() || !self.outputs.takes(output, offset) {
+            return Ok(());
+        }
+        self.log.check_limit(self.outputs.bytes(), bytes.len() as u64)?;
+        self.outputs.write(output, bytes)
+    }
+
+    /// Removes what was written of an output. Every error ends the process.
+    pub fn discard(&mut self, output: OutputId) -> Result<(), LogError> {
+        self.outputs.discard(output)
     }
 
     /// Takes the state as of a record that is not appended yet, to be kept once that is durable.
@@ -221,7 +214,7 @@ impl From<&Settled> for Placed {
 
 #[cfg(test)]
 mod tests {
-    use harmony_protocol::collector::Record;
+    use harmony_protocol::collector::{Record, Write};
     use uuid::Uuid;
 
     use super::*;
@@ -235,8 +228,7 @@ mod tests {
     }
 
     fn append(recorder: &mut Recorder, sequence: u64) -> Written {
-        let pieces = Record::End(7).encode();
-        recorder.append(sequence, &pieces, &[], None).unwrap()
+        recorder.write(sequence, &Write::from(&Record::End(7))).unwrap()
     }
 
     #[test]

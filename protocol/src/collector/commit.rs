@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::output::{Kept, OutputId};
-use super::record::{Record, Settled};
+use super::output::{Kept, OutputId, Write};
+use super::record::Record;
 use super::state::BatchState;
 use crate::ids::{Alias, LinkId};
 use crate::limits::{COMMIT_BYTES, COMMIT_WITHIN, DISK_FULL_PAUSE, FAILURES_TOLD};
@@ -83,64 +83,16 @@ impl Delta {
 
 /// What the log is to do.
 #[derive(Clone, Debug)]
-pub(crate) enum Write {
-    Append {
-        sequence: u64,
-        pieces: Vec<Bytes>,
-        settled: Vec<Settled>,
-        keeps: Option<Kept>,
-    },
-    Part {
-        sequence: u64,
-        output: OutputId,
-        offset: u64,
-        bytes: Bytes,
-    },
-    Sync {
-        sequence: u64,
-    },
-}
-
-#[derive(Clone, Debug)]
-struct Pending {
-    sequence: u64,
-    write: Pended,
-    bytes: u64,
+pub(crate) enum Due {
+    Write { sequence: u64, write: Write },
+    Sync { sequence: u64 },
 }
 
 /// What waits to be durable.
 #[derive(Clone, Debug)]
-enum Pended {
-    Record {
-        pieces: Vec<Bytes>,
-        settled: Vec<Settled>,
-        keeps: Option<Kept>,
-    },
-    Part {
-        output: OutputId,
-        offset: u64,
-        bytes: Bytes,
-    },
-}
-
-impl Pending {
-    fn write(&self) -> Write {
-        let sequence = self.sequence;
-        match self.write.clone() {
-            Pended::Record { pieces, settled, keeps } => Write::Append {
-                sequence,
-                pieces,
-                settled,
-                keeps,
-            },
-            Pended::Part { output, offset, bytes } => Write::Part {
-                sequence,
-                output,
-                offset,
-                bytes,
-            },
-        }
-    }
+struct Pending {
+    sequence: u64,
+    write: Write,
 }
 
 /// The records of one batch on their way to the disk.
@@ -167,48 +119,40 @@ pub(crate) struct Commit {
 impl Commit {
     /// Takes a record in.
     pub(crate) fn push(&mut self, now: Instant, record: &Record) {
-        let pieces = record.encode();
-        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        self.checkpoint_bytes += bytes;
-        let settled = record.settled();
-        let keeps = None;
-        self.pend(now, Pended::Record { pieces, settled, keeps }, bytes);
+        let write = Write::from(record);
+        self.checkpoint_bytes += write.bytes();
+        self.pend(now, write);
     }
 
     /// The record that was taken in last keeps an output.
     pub(crate) fn keep(&mut self, kept: Kept) {
-        if let Some(Pended::Record { keeps, .. }) = self.pending.back_mut().map(|pending| &mut pending.write) {
+        if let Some(Write::Record { keeps, .. }) = self.pending.back_mut().map(|pending| &mut pending.write) {
             *keeps = Some(kept);
         }
     }
 
     /// Takes a piece of an output in: it becomes durable with the records.
     pub(crate) fn push_part(&mut self, now: Instant, output: OutputId, offset: u64, bytes: Bytes) {
-        let length = bytes.len() as u64;
-        self.pend(now, Pended::Part { output, offset, bytes }, length);
+        self.pend(now, Write::Part { output, offset, bytes });
     }
 
     /// Nothing of an output needs to be written any more.
     pub(crate) fn void(&mut self, discarded: OutputId) {
         for pending in &mut self.pending {
-            if let Pended::Part { output, bytes, .. } = &mut pending.write
+            if let Write::Part { output, bytes, .. } = &mut pending.write
                 && *output == discarded
             {
                 *bytes = Bytes::new();
-                pending.bytes = 0;
             }
         }
     }
 
-    fn pend(&mut self, now: Instant, write: Pended, bytes: u64) {
+    fn pend(&mut self, now: Instant, write: Write) {
         self.newest += 1;
         self.waiting_since.get_or_insert(now);
-        self.waiting_bytes += bytes;
-        self.pending.push_back(Pending {
-            sequence: self.newest,
-            write,
-            bytes,
-        });
+        self.waiting_bytes += write.bytes();
+        let sequence = self.newest;
+        self.pending.push_back(Pending { sequence, write });
     }
 
     /// Lets an effect wait for all records taken in so far.
@@ -217,7 +161,7 @@ impl Commit {
     }
 
     /// What the log is to do next.
-    pub(crate) fn poll(&mut self, now: Instant) -> Option<Write> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Due> {
         if self.pause.is_some_and(|until| now < until) {
             return None;
         }
@@ -226,7 +170,10 @@ impl Commit {
             self.appended += 1;
             let offset = usize::try_from(self.appended - self.synced - 1).unwrap_or(usize::MAX);
             let pending = self.pending.get(offset)?;
-            return Some(pending.write());
+            return Some(Due::Write {
+                sequence: pending.sequence,
+                write: pending.write.clone(),
+            });
         }
         let due = self.sync_due()?;
         if self.syncing.is_some() || due > now {
@@ -235,7 +182,7 @@ impl Commit {
         self.waiting_since = None;
         self.waiting_bytes = 0;
         self.syncing = Some(self.appended);
-        Some(Write::Sync {
+        Some(Due::Sync {
             sequence: self.appended,
         })
     }
@@ -283,7 +230,7 @@ impl Commit {
         self.full = true;
         self.pause = Some(now + DISK_FULL_PAUSE);
         self.waiting_since.get_or_insert(now);
-        self.waiting_bytes = self.pending.iter().map(|pending| pending.bytes).sum();
+        self.waiting_bytes = self.pending.iter().map(|pending| pending.write.bytes()).sum();
     }
 
     /// Whether the last write found no room.
@@ -293,7 +240,7 @@ impl Commit {
 
     /// Bytes of records that are not durable yet.
     pub(crate) fn unflushed_bytes(&self) -> u64 {
-        self.pending.iter().map(|pending| pending.bytes).sum()
+        self.pending.iter().map(|pending| pending.write.bytes()).sum()
     }
 
     /// A record was written after the disk had been full.
@@ -348,13 +295,13 @@ mod tests {
         let mut commit = Commit::default();
         commit.push(now, &Record::End(1));
         commit.defer(Effect::Announce(Message::Pong(crate::wire::Pong { nonce: 1 })));
-        assert!(matches!(commit.poll(now), Some(Write::Append { sequence: 1, .. })));
+        assert!(matches!(commit.poll(now), Some(Due::Write { sequence: 1, .. })));
         now += COMMIT_WITHIN;
-        assert!(matches!(commit.poll(now), Some(Write::Sync { sequence: 1 })));
+        assert!(matches!(commit.poll(now), Some(Due::Sync { sequence: 1 })));
         commit.disk_full(now, 1);
         now += DISK_FULL_PAUSE;
         assert!(
-            matches!(commit.poll(now), Some(Write::Append { sequence: 1, .. })),
+            matches!(commit.poll(now), Some(Due::Write { sequence: 1, .. })),
             "there is room again"
         );
         commit.synced(1);
@@ -363,7 +310,7 @@ mod tests {
             "the sync began before the record was written"
         );
         now += COMMIT_WITHIN;
-        assert!(matches!(commit.poll(now), Some(Write::Sync { sequence: 1 })));
+        assert!(matches!(commit.poll(now), Some(Due::Sync { sequence: 1 })));
         commit.synced(1);
         assert!(commit.poll_effect().is_some());
         commit.sanity_check();

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-pub use output::{Answer, Kept, Opened, Output, OutputId};
+pub use output::{Answer, Kept, Opened, Output, OutputId, Write};
 pub use record::{Claim, Death, Outcomes, Record, RecordError, Settled};
 pub use snapshot::{BatchSnapshot, Snapshot};
 pub use state::{BatchState, CheckpointError};

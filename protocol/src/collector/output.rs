@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BatchState, Settled};
+use super::{BatchState, Record, Settled};
 use crate::ids::{BatchUid, LogId};
 use crate::session::LinkOutput;
 
@@ -42,6 +42,52 @@ impl Answer {
     }
 }
 
+/// What is written to a log at once, and takes one place in its sequence.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// One record.
+    Record {
+        /// The bytes, to be written one after the other.
+        pieces: Vec<Bytes>,
+        /// Which entries settle which numbers.
+        settled: Vec<Settled>,
+        /// The output that the record keeps. It is to be durable under its final name before anything of the record is
+        /// written.
+        keeps: Option<Kept>,
+    },
+    /// A piece of an output, behind what was written of it. Nothing is written if there are no bytes, or if the output was
+    /// discarded.
+    Part {
+        /// Of which output.
+        output: OutputId,
+        /// Where it begins; at 0 the output begins.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+}
+
+impl From<&Record> for Write {
+    /// A record that keeps no output.
+    fn from(record: &Record) -> Self {
+        Self::Record {
+            pieces: record.encode(),
+            settled: record.settled(),
+            keeps: None,
+        }
+    }
+}
+
+impl Write {
+    /// How many bytes there are to be written.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Record { pieces, .. } => pieces.iter().map(|piece| piece.len() as u64).sum(),
+            Self::Part { bytes, .. } => bytes.len() as u64,
+        }
+    }
+}
+
 /// What the driver is to do.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -54,33 +100,15 @@ pub enum Output {
         /// Whether to make a log if there is none.
         create: bool,
     },
-    /// Append one record. If the disk is full, answer with [`Collector::handle_disk_full`](super::Collector::handle_disk_full).
-    Append {
+    /// Write to the log, behind what was written before. If the disk is full, answer with
+    /// [`Collector::handle_disk_full`](super::Collector::handle_disk_full).
+    Write {
         /// The batch.
         uid: BatchUid,
-        /// Counts records since the log was opened, from 1.
+        /// Counts writes since the log was opened, from 1.
         sequence: u64,
-        /// The bytes, to be written one after the other.
-        pieces: Vec<Bytes>,
-        /// Which entries settle which numbers.
-        settled: Vec<Settled>,
-        /// The output that the record keeps. It is to be durable under its final name before anything of the record is
-        /// written.
-        keeps: Option<Kept>,
-    },
-    /// Write a piece of an output behind what was written of it. It takes the place of a record in the sequence, and a
-    /// full disk is told of in the same way. Nothing is written if there are no bytes, or if the output was discarded.
-    Part {
-        /// The batch.
-        uid: BatchUid,
-        /// Counted with the records.
-        sequence: u64,
-        /// Of which output.
-        output: OutputId,
-        /// Where it begins; at 0 the output begins.
-        offset: u64,
-        /// The bytes.
-        bytes: Bytes,
+        /// What.
+        write: Write,
     },
     /// Remove what was written of an output: nothing will refer to it.
     Discard {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::commit::{Delta, Effect, Write};
+use super::commit::{Delta, Due, Effect};
 use super::{Collector, Output, Slot, Use};
 use crate::ids::{Alias, BatchUid, LinkId};
 use crate::mutant::{self, Mutant};
@@ -68,33 +68,10 @@ impl Collector {
     pub(super) fn poll_writes(&mut self, now: Instant) {
         for (&uid, slot) in &mut self.slots {
             let Slot::Open(batch) = slot else { continue };
-            while let Some(write) = batch.commit.poll(now) {
-                self.out.push_back(match write {
-                    Write::Append {
-                        sequence,
-                        pieces,
-                        settled,
-                        keeps,
-                    } => Output::Append {
-                        uid,
-                        sequence,
-                        pieces,
-                        settled,
-                        keeps,
-                    },
-                    Write::Part {
-                        sequence,
-                        output,
-                        offset,
-                        bytes,
-                    } => Output::Part {
-                        uid,
-                        sequence,
-                        output,
-                        offset,
-                        bytes,
-                    },
-                    Write::Sync { sequence } => Output::Sync { uid, sequence },
+            while let Some(due) = batch.commit.poll(now) {
+                self.out.push_back(match due {
+                    Due::Write { sequence, write } => Output::Write { uid, sequence, write },
+                    Due::Sync { sequence } => Output::Sync { uid, sequence },
                 });
             }
             if self.reading_back.is_none() && batch.wants_read_back() {

@@ -198,7 +198,7 @@ fn drain_collector(machine: &mut Collector, now: Instant, out: &mut Vec<LinkOutp
             }
             collector::Output::Sync { uid, sequence } => machine.handle_synced(now, uid, sequence),
             collector::Output::ReadBack { uid } => machine.handle_read_back(now, uid, Vec::new(), 0),
-            collector::Output::Append { .. }
+            collector::Output::Write { .. }
             | collector::Output::Checkpoint { .. }
             | collector::Output::Close { .. } => {}
             other => bail!("nothing explains {other:?}"),

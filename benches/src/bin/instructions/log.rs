@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use harmony_log::memory::MemoryDisk;
 use harmony_log::read_back::read_back;
 use harmony_log::{Cursor, LogConfig, Recorder, Written};
-use harmony_protocol::collector::{BatchState, Outcomes, Record};
+use harmony_protocol::collector::{BatchState, Outcomes, Record, Write};
 use harmony_protocol::ids::{BatchUid, LogId};
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ fn write(recorder: &mut Recorder) -> Result<BatchState> {
             results: successes(u64::from(at) * u64::from(OUTCOMES), OUTCOMES, &bytes),
         });
         let sequence = u64::from(at) + 1;
-        let written = recorder.append(sequence, &record.encode(), &record.settled(), None)?;
+        let written = recorder.write(sequence, &Write::from(&record))?;
         ensure!(matches!(written, Written::Appended), "record {sequence}: {written:?}");
         state.apply(&record);
         syncer.sync()?;

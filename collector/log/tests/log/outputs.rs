@@ -6,12 +6,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use harmony_log::disk::Disk;
 use harmony_log::fault::{Fault, FaultDisk};
 use harmony_log::memory::MemoryDisk;
 use harmony_log::read_back::{differs, read_back};
 use harmony_log::{LogConfig, LogError, LogReader, Opened, Recorder, Written};
-use harmony_protocol::collector::{Answer, Kept, Outcomes, Record};
+use harmony_protocol::collector::{Answer, Kept, Outcomes, OutputId, Record, Write};
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::wire::{OutcomeCode, ResultEntry, Results};
 use uuid::Uuid;
@@ -68,13 +69,21 @@ fn open(disk: &Arc<dyn Disk>) -> Result<Opened, LogError> {
     Ok(Recorder::open(Arc::clone(disk), dir(), UID, config, true)?.expect("it is made"))
 }
 
+/// A piece of an output.
+fn part(output: OutputId, offset: u64, bytes: &[u8]) -> Write {
+    let bytes = Bytes::copy_from_slice(bytes);
+    Write::Part { output, offset, bytes }
+}
+
 /// Writes an output and its record. The number is that of the output in the process, too.
 fn write(recorder: &mut Recorder, sequence: &mut u64, number: u64) -> Result<(), LogError> {
     let whole = output(number);
     let (mut rest, mut offset) = (&whole[..], 0);
     for length in [8 + PARTS[0].len(), PARTS[1].len(), PARTS[2].len()] {
-        let (part, more) = rest.split_at(length);
-        step(sequence, |sequence| recorder.part(sequence, number + 1, offset, part))?;
+        let (piece, more) = rest.split_at(length);
+        step(sequence, |sequence| {
+            recorder.write(sequence, &part(number + 1, offset, piece))
+        })?;
         offset += length as u64;
         rest = more;
     }
@@ -83,9 +92,12 @@ fn write(recorder: &mut Recorder, sequence: &mut u64, number: u64) -> Result<(),
         output: number + 1,
         number,
     };
-    step(sequence, |sequence| {
-        recorder.append(sequence, &record.encode(), &record.settled(), Some(kept))
-    })
+    let write = Write::Record {
+        pieces: record.encode(),
+        settled: record.settled(),
+        keeps: Some(kept),
+    };
+    step(sequence, |sequence| recorder.write(sequence, &write))
 }
 
 /// Offers something until it is taken, as the machine does.
@@ -183,7 +195,10 @@ fn a_file_that_is_lost_cut_or_changed_makes_its_number_missing() {
 #[test]
 fn what_no_settled_number_refers_to_is_swept() {
     let (memory, mut opened) = written(2);
-    opened.recorder.part(9, 9, 0, b"the beginning of an output").unwrap();
+    opened
+        .recorder
+        .write(9, &part(9, 0, b"the beginning of an output"))
+        .unwrap();
     memory.put(&file(77), b"of a record that was lost").unwrap();
     assert_eq!(names(&memory), ["0", "1", "77", "9.new"]);
     memory.kill();
@@ -203,10 +218,19 @@ fn a_discarded_output_is_removed_and_its_late_parts_are_dropped() {
     let (memory, mut opened) = written(1);
     let recorder = &mut opened.recorder;
     let before = recorder.bytes();
-    assert!(matches!(recorder.part(5, 9, 0, b"abc").unwrap(), Written::Appended));
+    assert!(matches!(
+        recorder.write(5, &part(9, 0, b"abc")).unwrap(),
+        Written::Appended
+    ));
     recorder.discard(9).unwrap();
-    assert!(matches!(recorder.part(6, 9, 3, b"def").unwrap(), Written::Appended));
-    assert!(matches!(recorder.part(7, 10, 0, b"").unwrap(), Written::Appended));
+    assert!(matches!(
+        recorder.write(6, &part(9, 3, b"def")).unwrap(),
+        Written::Appended
+    ));
+    assert!(matches!(
+        recorder.write(7, &part(10, 0, b"")).unwrap(),
+        Written::Appended
+    ));
     assert_eq!(names(&memory), ["0"]);
     assert_eq!(recorder.bytes(), before);
 }
@@ -215,13 +239,19 @@ fn a_discarded_output_is_removed_and_its_late_parts_are_dropped() {
 fn a_part_that_found_no_room_is_written_whole_when_there_is_some() {
     let (memory, mut opened) = written(1);
     let recorder = &mut opened.recorder;
-    recorder.part(5, 9, 0, b"abc").unwrap();
+    recorder.write(5, &part(9, 0, b"abc")).unwrap();
     memory.set_capacity(Some(memory.used() + 2));
-    assert!(matches!(recorder.part(6, 9, 3, b"defg").unwrap(), Written::NoRoom(_)));
-    assert!(matches!(recorder.part(7, 9, 7, b"hi").unwrap(), Written::OutOfTurn));
+    assert!(matches!(
+        recorder.write(6, &part(9, 3, b"defg")).unwrap(),
+        Written::NoRoom(_)
+    ));
+    assert!(matches!(
+        recorder.write(7, &part(9, 7, b"hi")).unwrap(),
+        Written::OutOfTurn
+    ));
     memory.set_capacity(None);
-    recorder.part(6, 9, 3, b"defg").unwrap();
-    recorder.part(7, 9, 7, b"hi").unwrap();
+    recorder.write(6, &part(9, 3, b"defg")).unwrap();
+    recorder.write(7, &part(9, 7, b"hi")).unwrap();
     assert_eq!(memory.contents(&dir().join("outputs/9.new")).unwrap(), b"abcdefghi");
 }
 
@@ -239,16 +269,16 @@ fn the_limit_of_a_log_counts_outputs() {
     };
     let mut recorder = open().recorder;
     assert!(matches!(
-        recorder.part(1, 1, 0, &vec![0; 17_000]).unwrap(),
+        recorder.write(1, &part(1, 0, &vec![0; 17_000])).unwrap(),
         Written::Appended
     ));
     assert!(matches!(
-        recorder.part(2, 1, 17_000, &[0; 1_000]).unwrap(),
+        recorder.write(2, &part(1, 17_000, &[0; 1_000])).unwrap(),
         Written::NoRoom(_)
     ));
     recorder.discard(1).unwrap();
     assert!(matches!(
-        recorder.part(2, 2, 0, &[0; 1_000]).unwrap(),
+        recorder.write(2, &part(2, 0, &[0; 1_000])).unwrap(),
         Written::Appended
     ));
 }

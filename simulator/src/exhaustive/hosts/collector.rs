@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use harmony_protocol::collector::{Collector, Config, Opened, Output};
+use harmony_protocol::collector::{Collector, Config, Opened, Output, Write};
 use harmony_protocol::ids::{Alias, LinkId};
 use harmony_protocol::wire::{self, Message, ResultEntry};
 
@@ -94,7 +94,10 @@ impl CollectorHost {
                     context.out.push(output);
                 }
                 Output::Open { create, .. } => self.opening = Some(create),
-                Output::Append { pieces, .. } => context.ledger.append(&pieces),
+                Output::Write {
+                    write: Write::Record { pieces, .. },
+                    ..
+                } => context.ledger.append(&pieces),
                 Output::Sync { sequence, .. } => {
                     assert_eq!(self.syncing, None, "two syncs at once");
                     self.syncing = Some((sequence, context.ledger.unsynced()));
@@ -104,7 +107,7 @@ impl CollectorHost {
                 }
                 Output::ReadBack { .. } => self.reading_back = true,
                 Output::Compare { .. } => self.machine.handle_compared(context.now, UID, false),
-                Output::Part { .. } | Output::Discard { .. } => panic!("no output is that long"),
+                Output::Write { .. } | Output::Discard { .. } => panic!("no output is that long"),
                 Output::Checkpoint { .. } | Output::Close { .. } => {}
             }
         }
