@@ -122,7 +122,8 @@ impl Outputs {
         };
         if let Err(source) = open.file.append(&mut [IoSlice::new(bytes)]) {
             let cut = open.file.set_len(open.length);
-            cut.map_err(|source| LogError::io("truncate", &open.path, source))?;
+            // Else the next piece would follow on a part of this one.
+            cut.map_err(|source| fatal("truncate", &open.path, source))?;
             return Err(LogError::io("append to", &open.path, source));
         }
         open.length += bytes.len() as u64;
@@ -205,13 +206,10 @@ impl Outputs {
 
 /// As with segments, also want of room is fatal here: what the file holds is unknown, and a second fsync would lie.
 fn sync(file: &dyn DiskFile, path: &Path) -> Result<(), LogError> {
-    file.sync().map_err(|source| LogError::Io {
-        action: "sync",
-        path: path.to_path_buf(),
-        source: if source.kind() == ErrorKind::StorageFull {
-            io::Error::other(source)
-        } else {
-            source
-        },
-    })
+    file.sync().map_err(|source| fatal("sync", path, source))
+}
+
+fn fatal(action: &'static str, path: &Path, source: io::Error) -> LogError {
+    let path = path.to_path_buf();
+    LogError::Io { action, path, source }
 }
