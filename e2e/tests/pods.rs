@@ -118,14 +118,14 @@ async fn a_task_that_is_killed_for_its_memory_fails_alone_and_says_so() -> Resul
 async fn a_worker_that_is_killed_for_its_memory_is_told_and_its_numbers_run_again() -> Result<()> {
     ensure_installed().await?;
     scenario(async |test| {
-        // In the first pod the worker is to hold more than it may: outputs of several tasks at once.
-        let greedy =
-            script("case $HOSTNAME in *-0-0) head -c 60000000 /dev/zero;; esac; sleep 0.2; echo $HARMONY_TASK");
+        // In the first pod the worker is to hold more than it may: lines of several tasks at once, which it keeps in memory.
+        let greedy = "executor: {process: {command: [sh, -c, 'while read -r number; do case $HOSTNAME in *-0-0) head -c 60000000 \
+                      /dev/zero;; esac; sleep 0.2; echo $number; done']}}";
         let fields = [
             "completions: 40",
             "slotsPerWorker: 4",
             "results: {maxBytesPerTask: 64Mi}",
-            &greedy,
+            greedy,
         ];
         test.apply(&batch("worker", &fields, MEMORY)).await?;
         let ended = test.wait_complete("worker", WITHIN).await?;
@@ -138,7 +138,7 @@ async fn a_worker_that_is_killed_for_its_memory_is_told_and_its_numbers_run_agai
             "{last}"
         );
         told(test, "worker", "WorkerOOMKilled", "container worker, exit code 137").await?;
-        all_right(&test.results("worker").await?, 40, said)
+        all_right(&test.results("worker").await?, 40, |number| number.to_string())
     })
     .await
 }
