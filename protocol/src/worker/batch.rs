@@ -49,9 +49,13 @@ impl Hold {
     }
 }
 
-/// Spreads task numbers, which are dense, over a table. Not for keys that a peer may choose freely: numbers are bounded by credit.
+/// Spreads task numbers over a table so that neighbours stay neighbours: tasks come, run and are acked in runs of numbers, and
+/// the table is larger than the caches near the core. Not for keys that a peer may choose freely: numbers are bounded by credit.
 #[derive(Default)]
 pub(crate) struct NumberHasher(u64);
+
+/// Bits of a number that keep their order in the table: a page or two of it.
+const NEIGHBOURS: u32 = 8;
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
@@ -65,10 +69,16 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4); the fold brings the good high bits down.
-        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = product ^ (product >> 32);
+        // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4) of the neighbourhood says where it lies;
+        // the table takes the low bits as the place and the high ones as a tag.
+        let place = spread(number >> NEIGHBOURS) >> 32;
+        let tag = spread(number) & !(u64::MAX >> 7);
+        self.0 = tag | place.wrapping_add(number & ((1 << NEIGHBOURS) - 1));
     }
+}
+
+const fn spread(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// A task that waits.

@@ -33,7 +33,7 @@ impl Worker {
         match message {
             Message::Start(start) => self.take_start(now, door, &start),
             Message::Want(want) => self.take_want(door, want),
-            Message::Tasks(tasks) => self.take_tasks(now, door, &tasks),
+            Message::Tasks(tasks) => self.take_tasks(now, door, tasks),
             Message::Held(held) if !held.answer => self.take_held(door, &held),
             Message::Cancel(cancel) => self.take_cancel(door, &cancel),
             Message::Done(_) => self.take_done(door),
@@ -181,7 +181,7 @@ impl Worker {
         self.credits.want(door, want);
     }
 
-    pub(super) fn take_tasks(&mut self, now: Instant, door: Door, tasks: &Tasks) {
+    pub(super) fn take_tasks(&mut self, now: Instant, door: Door, mut tasks: Tasks) {
         let Some(batch) = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid)) else {
             return self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
         };
@@ -203,6 +203,7 @@ impl Worker {
             return self.sessions.refuse(door.0, "more tasks than were granted");
         }
         let completions = batch.completions.unwrap_or(MAX_NUMBERS);
+        tasks.detach();
         for (entry, payload) in tasks.pieces() {
             if entry.number >= completions {
                 self.dropped.out_of_range += 1;
