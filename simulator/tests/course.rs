@@ -37,23 +37,47 @@ fn nothing_to_do_is_done_at_once() {
     assert_eq!(count(&world, |message| matches!(message, Message::Tasks(_))), 0);
 }
 
-#[test]
-fn shares_shrink_towards_the_end() {
-    let mut settings = settings(2_000, 4);
-    settings.batches[0].duration = Duration::from_micros(200);
+/// The sizes of the messages with tasks that took so long each.
+fn sizes(tasks: u64, duration: Duration) -> Vec<usize> {
+    let mut settings = settings(tasks, 4);
+    settings.batches[0].duration = duration;
     let mut world = world(settings);
     world.run();
-    let sizes: Vec<usize> = dispatched(&world)
-        .iter()
-        .map(|(_, _, tasks)| tasks.entries.len())
-        .collect();
+    let messages = dispatched(&world);
+    messages.iter().map(|(_, _, tasks)| tasks.entries.len()).collect()
+}
+
+#[test]
+fn shares_of_long_tasks_shrink_to_one_for_each_slot() {
+    let sizes = sizes(400, Duration::from_millis(50));
     let largest = sizes.iter().max().copied().unwrap_or_default();
-    assert!(largest >= 20, "tasks never went out in large messages: {sizes:?}");
+    assert!(
+        largest >= 4,
+        "tasks never went out in large messages: {largest} at most"
+    );
     let end = &sizes[sizes.len() - 4..];
     assert!(
         end.iter().all(|size| *size <= 2),
         "the last messages are large: {end:?}"
     );
+}
+
+#[test]
+fn shares_of_short_tasks_shrink_to_what_is_worth_a_round_trip() {
+    let sizes = sizes(20_000, Duration::from_micros(200));
+    let largest = sizes.iter().max().copied().unwrap_or_default();
+    assert!(
+        largest >= 400,
+        "tasks never went out in large messages: {largest} at most"
+    );
+    let end = &sizes[sizes.len() - 4..];
+    // 25 ms of work for two slots.
+    assert!(
+        end.iter().all(|size| *size <= 250),
+        "the last messages are large: {end:?}"
+    );
+    let last: usize = sizes[sizes.len() - 12..].iter().sum();
+    assert!(last >= 100, "the last 12 messages hold crumbs: {last} tasks in all");
 }
 
 #[test]

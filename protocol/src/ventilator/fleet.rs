@@ -8,6 +8,10 @@ use crate::mutant::{self, Mutant};
 use crate::spans::SpanMap;
 use crate::wire::{Credit, Hello, Want};
 
+/// The least share of a worker goes so often into what it is ready to take, so that shares near the end do not shrink below what
+/// a round trip costs, and the last worker ends some 25 ms after the first one at most.
+const LEAST_SHARES: u64 = 8;
+
 /// How far a worker's link has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -37,6 +41,9 @@ pub(crate) struct Member {
     /// The newest WANT, and the credit that echoes it.
     pub(crate) want: Want,
     credit: Option<Credit>,
+    /// What it was ready to take when it last granted something: a quarter or more of what it wants to hold, which is as much
+    /// as it does within [`CREDIT_AHEAD`](crate::limits::CREDIT_AHEAD).
+    window: u64,
     /// The next task does not fit into its bytes: it waits for more, or until nothing is in flight there.
     pub(crate) starved: bool,
     /// It has had no bound link to the collector for too long.
@@ -65,6 +72,7 @@ impl Member {
             in_flight: 0,
             want: Want::default(),
             credit: None,
+            window: 0,
             starved: false,
             unbound: false,
             draining: false,
@@ -94,9 +102,21 @@ impl Member {
             self.alone_begun = Some(alone);
         }
         if credit.serial == self.want.serial || mutant::on(Mutant::OldCredit) {
+            if self
+                .credit
+                .is_none_or(|known| known.tasks_granted < credit.tasks_granted)
+            {
+                self.window = credit.tasks_granted.saturating_sub(self.want.tasks_sent);
+            }
             self.credit = Some(credit);
             self.starved = false;
         }
+    }
+
+    /// The smallest share worth a round trip: one task for each slot, or what it does in an eighth of the time for which it
+    /// takes tasks ahead.
+    pub(crate) fn least_share(&self) -> u64 {
+        self.slots.max(self.window / LEAST_SHARES)
     }
 
     /// Tasks and bytes that may be sent now.
@@ -206,5 +226,44 @@ impl Fleet {
     /// The alias is checked so that what was said under an older START does not count.
     pub(crate) fn speaker(&mut self, link: LinkId, alias: Alias) -> Option<&mut Member> {
         self.members.get_mut(&link).filter(|member| member.alias == alias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VERSIONS;
+    use crate::wire::Role;
+
+    fn credit(tasks_granted: u64) -> Credit {
+        Credit {
+            tasks_granted,
+            ..Credit::default()
+        }
+    }
+
+    #[test]
+    fn shares_stay_worth_a_round_trip_where_tasks_are_short() {
+        let hello = Hello {
+            versions: VERSIONS,
+            role: Role::Worker,
+            name: String::new(),
+            process_id: ProcessId(uuid::Uuid::nil()),
+            slots: Some(2),
+            max_payload: 0,
+            heartbeat_millis: 1,
+        };
+        let mut member = Member::new(String::new(), &hello);
+        member.credited(credit(4));
+        assert_eq!(member.least_share(), 2, "long tasks: one for each slot");
+        member.sent(4, 0);
+        member.credited(credit(804));
+        assert_eq!(member.least_share(), 100, "an eighth of what it takes at once");
+        member.sent(700, 0);
+        member.credited(credit(804));
+        assert_eq!(member.least_share(), 100, "nothing new was granted");
+        member.sent(104, 0);
+        member.credited(credit(808));
+        assert_eq!(member.least_share(), 2, "tasks have become long");
     }
 }

@@ -136,7 +136,8 @@ impl Ventilator {
     }
 
     /// How many tasks a worker may get now. Guided self-scheduling (Polychronopoulos and Kuck, 1987): a share is what is
-    /// left over twice the number of workers, so that all of them end at about the same time.
+    /// left over twice the number of workers, so that all of them end at about the same time, but never less than is worth a
+    /// round trip.
     pub(super) fn room(&self, link: LinkId) -> Result<u64, NoRoom> {
         let member = self.fleet.members.get(&link).ok_or(NoRoom::Credit)?;
         if !member.alone.is_empty() {
@@ -150,7 +151,7 @@ impl Ventilator {
             return Err(NoRoom::Credit);
         }
         let workers = self.fleet.ready().count().max(1) as u64;
-        let share = self.work.len().div_ceil(2 * workers).max(member.slots);
+        let share = self.work.len().div_ceil(2 * workers).max(member.least_share());
         match share.saturating_sub(member.in_flight) {
             0 => Err(NoRoom::Share),
             left => Ok(credit.min(left)),
