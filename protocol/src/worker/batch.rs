@@ -217,7 +217,7 @@ impl Batch {
     }
 
     /// A task finished. False if it was not running here, so that nothing is to be said about it.
-    pub(crate) fn finish(&mut self, now: Instant, finished: Finished) -> bool {
+    pub(crate) fn finish(&mut self, now: Instant, finished: &Finished) -> bool {
         let running = self.held.get_mut(&finished.number);
         let Some(hold) = running.filter(|h| h.progress == Progress::Running && h.attempt == finished.attempt) else {
             return false;
@@ -493,7 +493,7 @@ mod tests {
             spooled: None,
             log: Bytes::new(),
         };
-        assert!(batch.finish(now, failed.clone()));
+        assert!(batch.finish(now, &failed));
         batch.take(now, task(2));
         batch.sanity_check();
         assert_eq!(batch.give_back(None), [(7, 2)]);

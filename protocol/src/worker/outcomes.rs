@@ -9,11 +9,11 @@ use super::Finished;
 use super::parting::{Parting, Piece};
 use crate::ids::Attempt;
 use crate::limits::{
-    INLINE_BYTES, MAX_MESSAGE, PARTS_UNDER_WAY, RESULTS_BYTES, RESULTS_PER_MESSAGE, SPOOLED_BYTES, SPOOLED_TASKS,
-    UNACKED_BYTES, UNACKED_TASKS,
+    INLINE_BYTES, PARTS_UNDER_WAY, RESULTS_BYTES, RESULTS_PER_MESSAGE, SPOOLED_BYTES, SPOOLED_TASKS, UNACKED_BYTES,
+    UNACKED_TASKS,
 };
 use crate::mutant::{self, Mutant};
-use crate::wire::{Message, OutcomeCode, Part, ResultEntry, Results};
+use crate::wire::{Message, OutcomeCode, Part, RESULT_BYTES, ResultEntry, Results};
 
 /// How long an outcome waits for company while others are under way.
 const GATHER: Duration = Duration::from_millis(2);
@@ -61,11 +61,13 @@ pub(crate) enum Next {
 /// Unacked outcomes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcomes {
-    /// Not yet in a message.
-    fresh: VecDeque<Finished>,
-    fresh_bytes: u64,
+    /// The message that is being filled, its bytes, and since when it is not empty.
+    fresh: Vec<ResultEntry>,
+    fresh_bytes: BytesMut,
     fresh_since: Option<Instant>,
-    /// Messages not yet sent on the current link, oldest first.
+    /// Entries and bytes of the message that was closed last.
+    last_closed: (usize, usize),
+    /// Whole messages not yet sent on the current link, oldest first.
     ready: VecDeque<Results>,
     /// How far the output is that the first of them is about, if that is spooled.
     parting: Parting,
@@ -83,14 +85,49 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    pub(crate) fn push(&mut self, now: Instant, finished: Finished) {
-        self.fresh_bytes += finished.weight();
+    pub(crate) fn push(&mut self, now: Instant, finished: &Finished) {
+        let Finished {
+            output, log, spooled, ..
+        } = finished;
         self.bytes += finished.weight();
         self.count += 1;
-        self.spooled += usize::from(finished.spooled.is_some());
-        self.spooled_bytes += finished.spooled.map_or(0, |spooled| u64::from(spooled.length));
-        self.fresh_since.get_or_insert(now);
-        self.fresh.push_back(finished);
+        if let Some(spooled) = spooled {
+            self.spooled += 1;
+            self.spooled_bytes += u64::from(spooled.length);
+        }
+        // What goes ahead in parts goes alone: its outcome closes it.
+        if self.fresh_bytes.len() + output.len() + log.len() > RESULTS_BYTES || spooled.is_some() {
+            self.close();
+        }
+        if self.fresh.is_empty() {
+            // The next message will be about as long as the last one.
+            let (entries, bytes) = self.last_closed;
+            self.fresh.reserve(entries);
+            self.fresh_bytes.reserve(bytes);
+            self.fresh_since = Some(now);
+        }
+        self.fresh.push(finished.entry());
+        self.fresh_bytes.extend_from_slice(output);
+        self.fresh_bytes.extend_from_slice(log);
+        let full = self.fresh.len() >= RESULTS_PER_MESSAGE || self.fresh_bytes.len() >= RESULTS_BYTES;
+        if full || spooled.is_some() {
+            self.close();
+        }
+    }
+
+    /// Ends the message that is being filled.
+    fn close(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        self.last_closed = (self.fresh.len(), self.fresh_bytes.len());
+        self.fresh_since = None;
+        let message = Results {
+            sequence: 0,
+            entries: std::mem::take(&mut self.fresh),
+            bytes: std::mem::take(&mut self.fresh_bytes).freeze(),
+        };
+        self.ready.push_back(message);
     }
 
     /// How many there are, and their bytes.
@@ -115,8 +152,7 @@ impl Outcomes {
     /// goes ahead of its outcome.
     pub(crate) fn poll(&mut self, now: Instant, part_bytes: usize, allowance: u64) -> Option<Next> {
         if self.ready.is_empty() && self.gathered(now) {
-            let message = self.pack();
-            self.ready.push_back(message);
+            self.close();
         }
         let front = self.ready.front()?;
         if let Some(entry) = spooled_of(front)
@@ -180,11 +216,8 @@ impl Outcomes {
     }
 
     fn gathered(&self, now: Instant) -> bool {
-        let full = self.fresh.len() >= RESULTS_PER_MESSAGE || self.fresh_bytes >= RESULTS_BYTES as u64;
-        let due = self
-            .fresh_since
-            .is_some_and(|since| self.sent.is_empty() || now >= since + GATHER);
-        full || due
+        self.fresh_since
+            .is_some_and(|since| self.sent.is_empty() || now >= since + GATHER)
     }
 
     /// When outcomes have gathered for long enough.
@@ -194,34 +227,6 @@ impl Outcomes {
         } else {
             None
         }
-    }
-
-    fn pack(&mut self) -> Results {
-        let mut message = Results::default();
-        let mut bytes = BytesMut::new();
-        while let Some(next) = self.fresh.front() {
-            let size = bytes.len() + next.output.len() + next.log.len();
-            let fits = message.entries.is_empty() || size <= RESULTS_BYTES;
-            // What went ahead in parts goes alone: its outcome closes it.
-            let alone = next.spooled.is_some() && !message.entries.is_empty();
-            if message.entries.len() >= RESULTS_PER_MESSAGE || !fits || size > MAX_MESSAGE || alone {
-                break;
-            }
-            let Some(next) = self.fresh.pop_front() else { break };
-            self.fresh_bytes -= next.weight();
-            let spooled = next.spooled.is_some();
-            message.entries.push(next.entry());
-            bytes.extend_from_slice(&next.output);
-            bytes.extend_from_slice(&next.log);
-            if spooled {
-                break;
-            }
-        }
-        if self.fresh.is_empty() {
-            self.fresh_since = None;
-        }
-        message.bytes = bytes.freeze();
-        message
     }
 
     /// The weight of the message that waits for allowance.
@@ -283,7 +288,7 @@ impl Outcomes {
         let packed = self.packed().flat_map(|message| &message.entries);
         packed
             .map(|e| (e.number, e.attempt))
-            .chain(self.fresh.iter().map(|f| (f.number, f.attempt)))
+            .chain(self.fresh.iter().map(|e| (e.number, e.attempt)))
     }
 
     fn packed(&self) -> impl Iterator<Item = &Results> {
@@ -293,20 +298,17 @@ impl Outcomes {
     pub(crate) fn sanity_check(&self) {
         assert_eq!(self.kept().count(), self.count, "count of unacked outcomes");
         let packed: u64 = self.packed().map(Results::weight).sum();
-        let fresh: u64 = self.fresh.iter().map(Finished::weight).sum();
+        let fresh = (self.fresh_bytes.len() + self.fresh.len() * RESULT_BYTES) as u64;
+        assert_eq!(packed + fresh, self.bytes, "weight of unacked outcomes");
         assert_eq!(
-            (packed + fresh, fresh),
-            (self.bytes, self.fresh_bytes),
-            "weight of unacked outcomes"
+            self.fresh.is_empty(),
+            self.fresh_since.is_none(),
+            "since when it is filled"
         );
-        let packed = self
+        let spooled: Vec<u64> = self
             .packed()
-            .filter_map(|message| Some(u64::from(spooled_of(message)?.output)));
-        let fresh = self
-            .fresh
-            .iter()
-            .filter_map(|fresh| Some(u64::from(fresh.spooled?.length)));
-        let spooled: Vec<u64> = packed.chain(fresh).collect();
+            .filter_map(|message| Some(u64::from(spooled_of(message)?.output)))
+            .collect();
         assert_eq!(
             (spooled.len(), spooled.iter().sum()),
             (self.spooled, self.spooled_bytes),

@@ -71,7 +71,7 @@ impl Worker {
             self.alone.take_if(
                 |alone| matches!(alone, Alone::Running { uid: u, number } if (*u, *number) == (uid, task.number)),
             );
-            if batch.finish(now, task) {
+            if batch.finish(now, &task) {
                 count += 1;
             } else {
                 self.out.extend(dropped);
