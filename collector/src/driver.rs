@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Instant, SystemTime};
 
 use harmony_admin::{AdminArgs, AdminError, Inspections};
@@ -25,6 +27,9 @@ use tracing::Span;
 use crate::limit::{LogLimit, bounded};
 use crate::observe::{Measures, Snapshot};
 use crate::results;
+
+/// Threads that read a log back at most: as many as a disk is worth, and each holds a MiB.
+const READ_BACK_THREADS: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(7);
 
 /// How a collector is started.
 #[derive(Clone, Debug)]
@@ -356,7 +361,10 @@ impl Driver {
         };
         let (reader, settled, reports) = (recorder.reader(), state.settled().clone(), self.reports.clone());
         spawn_blocking(move || {
-            let _ = reports.send(Report::ReadBack(uid, read_back::read_back(&reader, &settled)));
+            let threads = available_parallelism()
+                .unwrap_or(NonZero::<usize>::MIN)
+                .min(READ_BACK_THREADS);
+            let _ = reports.send(Report::ReadBack(uid, read_back::read_back(&reader, &settled, threads)));
         });
     }
 

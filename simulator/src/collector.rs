@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZero;
 use std::time::Duration;
 
 use harmony_log::read_back::{self, ReadBack};
@@ -212,7 +213,7 @@ impl CollectorHost {
         let Some(settled) = self.machine.batch(uid).map(|state| state.settled().clone()) else {
             return;
         };
-        let read = read_back::read_back(&self.recorder(uid).reader(), &settled);
+        let read = read_back::read_back(&self.recorder(uid).reader(), &settled, NonZero::<usize>::MIN);
         let Some(ReadBack { damaged, digest }) = self.survives(context, read) else {
             return;
         };

@@ -1,9 +1,11 @@
 //! Reading everything back before it is called complete.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::ops::Range;
-use std::slice;
-use std::sync::atomic::Ordering;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{slice, thread};
 
 use crate::frame::Placed;
 use crate::index::{Run, RunIndex};
@@ -34,6 +36,20 @@ impl Damage {
     }
 }
 
+/// What reading a segment back has shown.
+enum Segment {
+    /// Its header is damaged.
+    Headless,
+    Read {
+        /// From its first record to the one after its last.
+        sequences: Range<u64>,
+        /// The regions that hold no whole record.
+        damage: Vec<Range<u64>>,
+        /// Records that are missing inside.
+        lost: u64,
+    },
+}
+
 /// The numbers of records that a later segment settled again, by segment and offset.
 type Shadowed = HashMap<u32, HashMap<u64, Vec<Range<u64>>>>;
 
@@ -47,32 +63,96 @@ impl LogReader {
     pub fn verify(&self, mut each: impl FnMut(&[u8], &[Placed])) -> Result<Damage, LogError> {
         let shadowed = self.shadowed()?;
         let segments = self.shared.read().segments();
+        let read = segments
+            .iter()
+            .map(|(number, _)| self.read_segment(*number, &shadowed, &mut each));
+        let segments = read.collect::<Result<_, _>>()?;
+        self.weigh(segments)
+    }
+
+    /// The same on several threads, each of which reads whole segments: `each` is given the records of a segment in order, those
+    /// of different segments in any.
+    pub fn verify_on(
+        &self,
+        threads: NonZero<usize>,
+        each: impl Fn(&[u8], &[Placed]) + Sync,
+    ) -> Result<Damage, LogError> {
+        let shadowed = self.shadowed()?;
+        let segments = self.shared.read().segments();
+        let threads = threads.get().min(segments.len());
+        if threads < 2 {
+            return self.verify(each);
+        }
+        let next = AtomicUsize::new(0);
+        let read = || -> Result<Vec<(u32, Segment)>, LogError> {
+            let mut read = Vec::new();
+            while let Some((number, _)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                read.push(self.read_segment(*number, &shadowed, &mut |record, placed| each(record, placed))?);
+            }
+            Ok(read)
+        };
+        let read: Result<Vec<_>, _> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+            let join =
+                |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            threads.into_iter().map(join).collect()
+        });
+        let mut segments: Vec<_> = read?.into_iter().flatten().collect();
+        segments.sort_unstable_by_key(|(number, _)| *number);
+        self.weigh(segments)
+    }
+
+    fn read_segment(
+        &self,
+        number: u32,
+        shadowed: &Shadowed,
+        each: &mut impl FnMut(&[u8], &[Placed]),
+    ) -> Result<(u32, Segment), LogError> {
+        if !self.shared.is_header_whole(number)? {
+            return Ok((number, Segment::Headless));
+        }
+        // The index may know more than the scan will see, never less.
+        let mut scanner = self.shared.scan(number)?;
+        let mut index = self.runs_of(number)?;
+        for (offset, ranges) in shadowed.get(&number).into_iter().flatten() {
+            for range in ranges {
+                index.remove(*offset, range);
+            }
+        }
+        let first = scanner.sequence();
+        let mut counting = Vec::new();
+        while let Some(frame) = scanner.next()? {
+            counting.clear();
+            counted(&index, &frame, &mut counting);
+            each(frame.payload, &counting);
+        }
+        let segment = Segment::Read {
+            sequences: first..scanner.sequence(),
+            damage: scanner.damage,
+            lost: scanner.lost,
+        };
+        Ok((number, segment))
+    }
+
+    /// Adds up what all segments have lost, and mends their indexes.
+    fn weigh(&self, segments: Vec<(u32, Segment)>) -> Result<Damage, LogError> {
         let mut damage = Damage::default();
         let mut sequence = 0;
-        for (number, _) in segments {
-            if !self.shared.is_header_whole(number)? {
-                self.give_up(number, sequence, &mut damage)?;
-                continue;
-            }
-            // The index may know more than the scan will see, never less.
-            let mut scanner = self.shared.scan(number)?;
-            let mut index = self.runs_of(number)?;
-            for (offset, ranges) in shadowed.get(&number).into_iter().flatten() {
-                for range in ranges {
-                    index.remove(*offset, range);
+        for (number, segment) in segments {
+            match segment {
+                Segment::Headless => self.give_up(number, sequence, &mut damage)?,
+                Segment::Read {
+                    sequences,
+                    damage: regions,
+                    lost,
+                } => {
+                    damage.records += sequences.start.saturating_sub(sequence);
+                    sequence = sequences.end;
+                    damage.add(&regions, lost);
+                    if !regions.is_empty() {
+                        self.mend(number, &regions)?;
+                    }
                 }
-            }
-            damage.records += scanner.sequence().saturating_sub(sequence);
-            let mut counting = Vec::new();
-            while let Some(frame) = scanner.next()? {
-                counting.clear();
-                counted(&index, &frame, &mut counting);
-                each(frame.payload, &counting);
-            }
-            sequence = scanner.sequence();
-            damage.add(&scanner.damage, scanner.lost);
-            if !scanner.damage.is_empty() {
-                self.mend(number, &scanner.damage)?;
             }
         }
         Ok(damage)

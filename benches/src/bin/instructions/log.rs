@@ -1,6 +1,7 @@
 //! A log on a disk in memory: written, synced, sealed with indexes, read back whole, and read by number.
 
 use std::hint::black_box;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ fn write(recorder: &mut Recorder) -> Result<BatchState> {
 
 fn read(recorder: &Recorder, state: &BatchState) -> Result<()> {
     let reader = recorder.reader();
-    let found = read_back(&reader, state.settled())?;
+    let found = read_back(&reader, state.settled(), NonZero::<usize>::MIN)?;
     ensure!(found.damaged.is_empty(), "damaged: {:?}", found.damaged);
     let mut cursor = Cursor::new(&reader);
     let mut outcomes = 0;

@@ -1,8 +1,9 @@
 //! Files that were cut, flipped, lost or mixed up while nobody looked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use harmony_log::disk::Disk;
 use harmony_log::memory::MemoryDisk;
@@ -135,14 +136,13 @@ fn damage_under_a_checkpoint_is_found_by_reading_back_and_heals() {
         if let Some(location) = reader.find(number).expect("find") {
             assert!(matches!(reader.read(location), Err(LogError::Damaged { .. })));
         }
-        let mut verified = BTreeSet::new();
-        let damage = reader.verify(|_, placed| {
-            verified.extend(
-                placed
-                    .iter()
-                    .flat_map(|run| run.number..run.number + u64::from(run.count)),
-            );
+        let verified = Mutex::new(BTreeSet::new());
+        let threads = NonZero::<usize>::MIN.saturating_add((at % 3) as usize);
+        let damage = reader.verify_on(threads, |_, placed| {
+            let numbers = placed.iter().map(|run| run.number..run.number + u64::from(run.count));
+            verified.lock().expect("lock").extend(numbers.flatten());
         });
+        let verified = verified.into_inner().expect("lock");
         let expected = numbers_of((0..RECORDS).filter(|other| *other != at));
         assert_eq!(verified, expected);
         assert_eq!(numbers(&reader), expected, "nothing points at the damage any more");

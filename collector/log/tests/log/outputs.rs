@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 use std::io::ErrorKind;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use harmony_protocol::ids::BatchUid;
 use harmony_protocol::wire::{OutcomeCode, ResultEntry, Results};
 use uuid::Uuid;
 
+/// Threads that read back.
+const ONE: NonZero<usize> = NonZero::<usize>::MIN;
 const UID: BatchUid = BatchUid(Uuid::from_u128(1));
 /// Each output is this, with its number in front.
 const PARTS: [&[u8]; 3] = [b"the first part, ", b"the second, ", b"and the last"];
@@ -146,7 +149,7 @@ fn outputs_are_files_that_records_refer_to() {
     assert_eq!(names(&memory), ["0", "1", "2"]);
     assert_eq!(reader.output_path(2), file(2));
     assert_eq!(read(&reader, 2), output(2));
-    let before = read_back(&reader, opened.state.settled()).unwrap();
+    let before = read_back(&reader, opened.state.settled(), ONE).unwrap();
     assert_eq!(before.damaged, []);
     let digest = (0..3_u64).map(|number| {
         let head = [
@@ -188,7 +191,7 @@ fn a_file_that_is_lost_cut_or_changed_makes_its_number_missing() {
     memory.remove(&file(0)).unwrap();
     memory.flip_bit(&file(1), 100).unwrap();
     memory.put(&file(2), &output(2)[1..]).unwrap();
-    let found = read_back(&reader, opened.state.settled()).unwrap();
+    let found = read_back(&reader, opened.state.settled(), ONE).unwrap();
     assert_eq!(found.damaged, [(0, 2)]);
 }
 
@@ -206,7 +209,7 @@ fn what_no_settled_number_refers_to_is_swept() {
     let opened = open(&disk).unwrap();
     assert_eq!(names(&memory), ["0", "1"]);
     assert_eq!(
-        read_back(&opened.recorder.reader(), opened.state.settled())
+        read_back(&opened.recorder.reader(), opened.state.settled(), ONE)
             .unwrap()
             .damaged,
         []
@@ -333,7 +336,7 @@ fn at_each_call_a_crash_or_an_error_loses_no_output_of_a_record() {
                 let opened = open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
                 let settled = opened.state.settled().clone();
                 assert!(settled.low() >= durable, "{what}: {durable} were durable");
-                let found = read_back(&opened.recorder.reader(), &settled).unwrap();
+                let found = read_back(&opened.recorder.reader(), &settled, ONE).unwrap();
                 assert_eq!(found.damaged, [], "{what}");
                 let kept: Vec<String> = settled
                     .spans()

@@ -1,7 +1,8 @@
 //! What goes in comes out, whatever the order of numbers and however often the log is reopened.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex};
 
 use harmony_log::disk::{Disk, RealDisk};
 use harmony_log::memory::MemoryDisk;
@@ -11,6 +12,9 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::model::{Replayed, SMALL, UID, append, assert_reads, dir, open, open_with, record, written};
+
+/// Threads that read back at once.
+const THREADS: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(2);
 
 #[test]
 fn a_real_disk_keeps_what_was_written() {
@@ -273,7 +277,16 @@ proptest! {
             }
         });
         prop_assert!(damage.expect("verify").is_none());
-        prop_assert_eq!(verified, expected);
+        prop_assert_eq!(&verified, &expected);
+        let together = Mutex::new(BTreeMap::new());
+        let damage = reader.verify_on(THREADS, |bytes, placed| {
+            let at = u64::from_be_bytes(bytes[..8].try_into().expect("8 bytes"));
+            let numbers = placed.iter().flat_map(|run| (0..run.count).map(move |step| (run, step)));
+            let found = numbers.map(|(run, step)| (run.number + u64::from(step), (at, run.entry + step)));
+            together.lock().expect("lock").extend(found);
+        });
+        prop_assert!(damage.expect("verify").is_none());
+        prop_assert_eq!(together.into_inner().expect("lock"), expected);
     }
 }
 
