@@ -17,6 +17,11 @@ mod unix;
 
 use std::process::ExitCode;
 
+/// Many small buffers are made on one thread and dropped on another, which the system's allocators do slowly: musl's, which the
+/// images would have, most of all.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     args::main()
 }

@@ -61,6 +61,11 @@ impl Work {
     }
 }
 
+/// Many small buffers are made on one thread and dropped on another, which the system's allocators do slowly: musl's, which the
+/// images would have, most of all.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Work::from_environment() {
         Ok(work) => harmony_worker::run(move |task| Ok(work.run(task.number, task.payload))),
