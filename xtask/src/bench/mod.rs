@@ -9,6 +9,7 @@ mod disk;
 mod exec;
 mod filter;
 mod growth;
+mod losses;
 mod metrics;
 mod outputs;
 mod peer;
@@ -41,6 +42,10 @@ pub(crate) enum Subject {
     Lines,
     /// Outputs of 64 KiB, beside writing as much to the same disk.
     Outputs,
+    /// From the death of a worker process until its tasks are out again.
+    Worker,
+    /// From the death of the collector of 10^7 results until it serves again.
+    Collector,
     /// The cost of a task from 10^5 tasks to 10^8, as a picture.
     Growth,
     /// A run that logs to a file and is asked for its metrics every second, with one that does neither: ten pairs.
@@ -103,6 +108,8 @@ fn measure(bench: &Bench, subject: Subject) -> Result<Vec<Figure>> {
         Subject::Exec => exec::measure(bench),
         Subject::Lines => filter::measure(bench),
         Subject::Outputs => outputs::measure(bench),
+        Subject::Worker => losses::worker(bench),
+        Subject::Collector => losses::collector(bench),
         Subject::Growth => growth::measure(bench),
         Subject::Metrics => metrics::measure(bench),
     }

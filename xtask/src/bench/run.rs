@@ -41,17 +41,17 @@ pub(crate) struct Timing {
 pub(crate) type Runner<'a> = (String, Box<dyn FnMut() -> Result<f64> + 'a>);
 
 impl<'a> Bench<'a> {
-    /// Builds what is measured, and looks at the disk.
+    /// Builds what is measured, as it is shipped, and looks at the disk.
     pub(crate) fn new(context: &'a Context, folder: &Path, rounds: usize, quick: bool) -> Result<Self> {
         succeed(context.cargo_locked("build").args([
-            "--release",
+            "--profile=dist",
             "--package=harmony",
             "--package=harmony-benches",
             "--bins",
         ]))?;
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let folder = folder.canonicalize()?;
-        let programs = context.target.join("release");
+        let programs = context.target.join("dist");
         Ok(Self {
             context,
             disk: DiskFacts::of(context, &folder)?,

@@ -18,6 +18,8 @@ pub(crate) enum Unit {
     MebibytesPerSecond,
     /// Less is better.
     NanosecondsPerTask,
+    /// Less is better.
+    Milliseconds,
 }
 
 impl Unit {
@@ -27,6 +29,7 @@ impl Unit {
             Self::PerSecond => format!("{value:.0}/s"),
             Self::MebibytesPerSecond => format!("{value:.0} MiB/s"),
             Self::NanosecondsPerTask => format!("{value:.0} ns"),
+            Self::Milliseconds => format!("{value:.0} ms"),
         }
     }
 }
@@ -37,6 +40,8 @@ impl Unit {
 pub(crate) enum Goal {
     /// Harmony's median is at least this many times the first peer's.
     Ratio(f64),
+    /// Harmony's median is at most this.
+    AtMost(f64),
 }
 
 /// One side of a figure.
@@ -89,9 +94,14 @@ impl Figure {
         let met = |met| if met { "met" } else { "not met" };
         match goal {
             Goal::Ratio(least) => match self.sides.get(1).and_then(|peer| self.ratio(peer)) {
-                Some(ratio) => format!("{least:.1} x: {}", met(ratio >= least)),
-                None => format!("{least:.1} x: no peer here"),
+                Some(ratio) => format!("{least} x: {}", met(ratio >= least)),
+                None => format!("{least} x: no peer here"),
             },
+            Goal::AtMost(most) => {
+                let median = self.sides.first().and_then(Side::median);
+                let is_met = median.is_some_and(|median| median <= most);
+                format!("at most {}: {}", self.unit.show(most), met(is_met))
+            }
         }
     }
 
@@ -232,6 +242,17 @@ mod tests {
         assert_eq!(figure.rows(), "| tasks | 20/s | peer: 10/s | 2.00 | 1.5 x: met |\n");
         let slow = self::figure(&[10.0], &[10.0], Goal::Ratio(1.5));
         assert_eq!(slow.rows(), "| tasks | 10/s | peer: 10/s | 1.00 | 1.5 x: not met |\n");
+    }
+
+    #[test]
+    fn a_limit_is_judged_without_a_peer() {
+        let figure = Figure::alone(
+            "restart",
+            Unit::Milliseconds,
+            vec![900.0, 1100.0, 950.0],
+            Some(Goal::AtMost(1000.0)),
+        );
+        assert_eq!(figure.rows(), "| restart | 950 ms | | | at most 1000 ms: met |\n");
     }
 
     #[test]
