@@ -145,18 +145,26 @@ pub(crate) fn encode_results(results: &Results) -> Bytes {
     out.put_u32(0);
     out.put_u32(count(results.entries.len()));
     for entry in &results.entries {
-        out.put_u64(entry.number);
-        out.put_u32(entry.attempt);
-        let way = if entry.parted.is_some() { IN_PARTS } else { INLINE };
-        out.put_slice(&[entry.outcome as u8, way, 0, 0]);
-        out.put_i32(entry.code);
-        out.put_u32(entry.output);
-        out.put_u64(entry.start_micros);
-        out.put_u64(entry.duration_micros);
-        out.put_u32(entry.log);
-        out.put_u32(entry.parted.unwrap_or_default());
+        out.extend_from_slice(&result_record(entry));
     }
     out.into()
+}
+
+/// One array: to append each field by itself would check the room for each.
+fn result_record(entry: &ResultEntry) -> [u8; RESULT_BYTES] {
+    let mut record = [0; RESULT_BYTES];
+    let mut out = record.as_mut_slice();
+    out.put_u64(entry.number);
+    out.put_u32(entry.attempt);
+    let way = if entry.parted.is_some() { IN_PARTS } else { INLINE };
+    out.put_slice(&[entry.outcome as u8, way, 0, 0]);
+    out.put_i32(entry.code);
+    out.put_u32(entry.output);
+    out.put_u64(entry.start_micros);
+    out.put_u64(entry.duration_micros);
+    out.put_u32(entry.log);
+    out.put_u32(entry.parted.unwrap_or_default());
+    record
 }
 
 pub(crate) fn decode_results([index, bytes]: &[Bytes; 2]) -> Result<Results, WireError> {

@@ -21,7 +21,8 @@ const GATHER: Duration = Duration::from_millis(2);
 /// What is under way on the current link.
 #[derive(Clone, Debug)]
 enum Sent {
-    Results(Results),
+    /// RESULTS of this sequence.
+    Results(u64, Message),
     /// A PART of this sequence and weight.
     Part(u64, u64),
 }
@@ -29,31 +30,37 @@ enum Sent {
 impl Sent {
     fn sequence(&self) -> u64 {
         match self {
-            Self::Results(results) => results.sequence,
-            Self::Part(sequence, _) => *sequence,
+            Self::Results(sequence, _) | Self::Part(sequence, _) => *sequence,
         }
     }
 
     fn weight(&self) -> u64 {
         match self {
-            Self::Results(results) => results.weight(),
             Self::Part(_, weight) => *weight,
+            Self::Results(..) => self.results().map_or(0, Results::weight),
         }
     }
 
     fn results(&self) -> Option<&Results> {
         match self {
-            Self::Results(results) => Some(results),
-            Self::Part(..) => None,
+            Self::Results(_, Message::Results(results)) => Some(results),
+            _ => None,
+        }
+    }
+
+    fn into_results(self) -> Option<Results> {
+        match self {
+            Self::Results(_, Message::Results(results)) => Some(results),
+            _ => None,
         }
     }
 }
 
 /// What goes next.
-#[derive(Clone, Debug)]
-pub(crate) enum Next {
-    /// A message of this weight.
-    Send(Message, u64),
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next<'a> {
+    /// A message of this weight. It is kept, so that nothing of it need be copied.
+    Send(&'a Message, u64),
     /// A piece of a spooled output is to be read, and sent with [`Outcomes::part`].
     Read(Piece),
 }
@@ -150,7 +157,7 @@ impl Outcomes {
 
     /// What goes next and fits into `allowance` bytes. Small outcomes gather while others are under way; a spooled output
     /// goes ahead of its outcome.
-    pub(crate) fn poll(&mut self, now: Instant, part_bytes: usize, allowance: u64) -> Option<Next> {
+    pub(crate) fn poll(&mut self, now: Instant, part_bytes: usize, allowance: u64) -> Option<Next<'_>> {
         if self.ready.is_empty() && self.gathered(now) {
             self.close();
         }
@@ -169,8 +176,11 @@ impl Outcomes {
         self.next_sequence += 1;
         message.sequence = self.next_sequence;
         let weight = message.weight();
-        self.sent.push_back(Sent::Results(message.clone()));
-        Some(Next::Send(Message::Results(message), weight))
+        let sent = Sent::Results(self.next_sequence, Message::Results(message));
+        match self.sent.push_back_mut(sent) {
+            Sent::Results(_, message) => Some(Next::Send(message, weight)),
+            Sent::Part(..) => None,
+        }
     }
 
     /// A piece was read. The PART to be sent, unless it is not asked for any more.
@@ -247,19 +257,17 @@ impl Outcomes {
         let mut entries = Vec::new();
         let mut weight = 0;
         while let Some(sent) = self.sent.pop_front_if(|sent| sent.sequence() <= sequence) {
-            weight += sent.weight();
-            let message = match sent {
-                Sent::Results(message) => message,
-                Sent::Part(_, weight) => {
-                    self.parts_under_way -= weight;
-                    continue;
-                }
+            let own = sent.weight();
+            weight += own;
+            let Some(message) = sent.into_results() else {
+                self.parts_under_way -= own;
+                continue;
             };
             if let Some(entry) = spooled_of(&message) {
                 self.spooled -= 1;
                 self.spooled_bytes -= u64::from(entry.output);
             }
-            self.bytes = self.bytes.saturating_sub(message.weight());
+            self.bytes = self.bytes.saturating_sub(own);
             self.count -= message.entries.len();
             if entries.is_empty() {
                 entries = message.entries;
@@ -275,7 +283,7 @@ impl Outcomes {
         self.parting = Parting::default();
         self.parts_under_way = 0;
         while let Some(sent) = self.sent.pop_back() {
-            let Sent::Results(message) = sent else { continue };
+            let Some(message) = sent.into_results() else { continue };
             if !mutant::on(Mutant::OutcomesDropped) {
                 self.ready.push_front(message);
             }

@@ -145,7 +145,7 @@ impl Worker {
                 match next {
                     Next::Send(message, weight) => {
                         collector.under_way += weight;
-                        self.sessions.send(link, alias, &message);
+                        self.sessions.send(link, alias, message);
                     }
                     Next::Read(piece) => self.out.push_back(Output::ReadPiece { uid, piece }),
                 }
