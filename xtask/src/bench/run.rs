@@ -133,6 +133,8 @@ impl<'a> Bench<'a> {
         for round in 1..=self.rounds {
             for (side, run) in sides.iter_mut().zip(&mut runs) {
                 println!("{title}, round {round} of {}: {}", self.rounds, side.name);
+                // What one side has left to be written is not to slow the next one.
+                rustix::fs::sync();
                 side.samples
                     .push(run().with_context(|| format!("{title}: {}", side.name))?);
             }
