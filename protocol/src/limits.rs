@@ -95,8 +95,9 @@ pub const QUEUE_BYTES: u64 = 32 << 20;
 /// Numbers of one batch at one worker, queued, running or unacked, that anybody else reckons with: twice what its own
 /// bounds allow, since the last tasks that start pass them.
 pub const HELD_MOST: u64 = 2 * (QUEUE_TASKS + UNACKED_TASKS as u64);
-/// Outcomes of one batch that a worker keeps unacked at most.
-pub const UNACKED_TASKS: usize = 131_072;
+/// Outcomes of one batch that a worker keeps unacked at most: some 20 ms of the shortest tasks, which hides a group commit. More only makes
+/// memory that has to be touched for the first time.
+pub const UNACKED_TASKS: usize = 32_768;
 /// Bytes of outcomes of one batch that a worker keeps unacked before it stops executing.
 pub const UNACKED_BYTES: u64 = 64 << 20;
 /// Outputs of one batch that a worker keeps in files and unacked before it stops executing: each costs a descriptor.

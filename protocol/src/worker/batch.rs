@@ -297,7 +297,7 @@ impl Batch {
     }
 
     /// Outcomes that the collector disposed of.
-    pub(crate) fn forget(&mut self, entries: &[ResultEntry]) {
+    pub(crate) fn forget<'a>(&mut self, entries: impl Iterator<Item = &'a ResultEntry>) {
         for entry in entries {
             let Some(hold) = self.held.get_mut(&entry.number) else {
                 continue;
@@ -504,8 +504,8 @@ mod tests {
             matches!(sent, Some(Next::Send(Message::Results(_), _))),
             "the outcome of its first attempt"
         );
-        let (entries, _) = batch.outcomes.acked(1);
-        batch.forget(&entries);
+        let (messages, _) = batch.outcomes.acked(1);
+        batch.forget(messages.iter().flat_map(|message| &message.entries));
         batch.sanity_check();
         assert!(!batch.holds_any());
     }

@@ -252,9 +252,9 @@ impl Outcomes {
         self.sent.iter().map(Sent::weight).sum()
     }
 
-    /// ACK: returns what is disposed of, and its weight on the link.
-    pub(crate) fn acked(&mut self, sequence: u64) -> (Vec<ResultEntry>, u64) {
-        let mut entries = Vec::new();
+    /// ACK: returns the messages that are disposed of, and their weight on the link.
+    pub(crate) fn acked(&mut self, sequence: u64) -> (Vec<Results>, u64) {
+        let mut messages = Vec::new();
         let mut weight = 0;
         while let Some(sent) = self.sent.pop_front_if(|sent| sent.sequence() <= sequence) {
             let own = sent.weight();
@@ -269,13 +269,9 @@ impl Outcomes {
             }
             self.bytes = self.bytes.saturating_sub(own);
             self.count -= message.entries.len();
-            if entries.is_empty() {
-                entries = message.entries;
-            } else {
-                entries.extend(message.entries);
-            }
+            messages.push(message);
         }
-        (entries, weight)
+        (messages, weight)
     }
 
     /// The link is gone: everything is sent again on the next one, where sequences begin anew.

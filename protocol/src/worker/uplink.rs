@@ -66,10 +66,11 @@ impl Worker {
                 collector.allowance = ack.allowance;
                 if let Some((uid, batch)) = batch {
                     batch.uplink = Uplink::Bound { link, alias };
-                    let (entries, weight) = batch.outcomes.acked(ack.sequence);
+                    let (messages, weight) = batch.outcomes.acked(ack.sequence);
                     collector.under_way = collector.under_way.saturating_sub(weight);
-                    batch.forget(&entries);
-                    let spooled = entries.iter().filter(|entry| entry.parted.is_some());
+                    let entries = || messages.iter().flat_map(|message| &message.entries);
+                    batch.forget(entries());
+                    let spooled = entries().filter(|entry| entry.parted.is_some());
                     self.out.extend(spooled.map(|entry| Output::Unspool {
                         uid: *uid,
                         number: entry.number,
