@@ -597,3 +597,30 @@ fn credit_is_what_workers_still_take() {
     stage.machine.handle_link_closed(stage.now, stage.worker.0);
     assert_eq!(stage.machine.progress().credit, 0, "nobody is there");
 }
+
+#[test]
+fn what_a_worker_does_not_list_may_be_found_at_another_one() {
+    let mut stage = Stage::with_a_task_in_flight();
+    // All workers are asked anew.
+    stage.machine.handle_link_closed(stage.now, stage.collector.0);
+    stage.now += Duration::from_millis(100);
+    stage.greet();
+    stage.collector_answers(&collector_state());
+    stage.step();
+    stage.worker_answers(&worker_state());
+    stage.step();
+    assert_eq!(stage.machine.progress().in_flight, 1, "it may be recorded");
+    let first = stage.worker.0;
+    stage.incarnation += 1;
+    stage.machine.handle_worker(stage.now, "other", "other");
+    stage.greet();
+    assert_ne!(stage.worker.0, first);
+    stage.worker_answers(&worker_holds(vec![Holding {
+        first: 0,
+        last: 0,
+        attempt: 1,
+    }]));
+    let said = stage.wait_on(Duration::from_millis(500), &[stage.collector.0, stage.worker.0, first]);
+    assert_eq!(tasks(&said), 0, "{said:?}");
+    assert_eq!(stage.machine.progress().in_flight, 1);
+}

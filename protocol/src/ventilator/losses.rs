@@ -105,6 +105,15 @@ impl Losses {
         }
     }
 
+    /// Whether a number goes back to work in a moment, since its worker does not list it.
+    pub(super) fn is_unlisted(&self, link: LinkId, number: u64) -> bool {
+        let lists = self.returning.iter().filter(|returning| returning.link == link);
+        lists.filter_map(|returning| returning.only.as_ref()).any(|spans| {
+            let position = spans.partition_point(|(_, last)| *last < number);
+            spans.get(position).is_some_and(|(first, _)| *first <= number)
+        })
+    }
+
     /// Numbers in flight at deaths that the collector has not echoed.
     pub(super) fn untold(&self) -> impl Iterator<Item = u64> {
         let held = self.pending.iter().flat_map(|loss| match loss {

@@ -124,12 +124,14 @@ impl Ventilator {
             }
             for number in holding.first..=holding.last.min(completions - 1) {
                 let wanted_higher = self.is_wanted_above(number, holding.attempt);
-                let standing = |flight: Flight| self.fleet.members.contains_key(&flight.link);
+                let standing = |flight: Flight| {
+                    self.fleet.members.contains_key(&flight.link) && !self.losses.is_unlisted(flight.link, number)
+                };
                 let elsewhere = self.in_flight.value(number).is_some_and(standing);
                 if self.settled.contains(number) || wanted_higher || elsewhere {
                     continue;
                 }
-                // It may still count as in flight on an older link of this worker, which has closed.
+                // It may still count as in flight on an older link of this worker, which has closed, or at one that lost it.
                 self.leave_flight((number, number));
                 self.work.remove((number, number));
                 self.losses.held_back.remove(&number);
