@@ -57,7 +57,7 @@ fn a_run_that_cannot_start_its_workers_says_so_and_resumes() {
 #[test]
 fn a_worker_that_cannot_start_its_tasks_says_so_and_the_batch_resumes() {
     let script = "sleep 0.2; printf done";
-    let bench = batch(&json!({"slotsPerWorker": 40, "executor": {"exec": {"command": ["sh", "-c", script]}}}));
+    let bench = batch(&json!({"slotsPerWorker": 20, "executor": {"exec": {"command": ["sh", "-c", script]}}}));
     is_short(&bench, "\"sh\" (");
 }
 

@@ -12,6 +12,7 @@ use super::{
     Executor, ExecutorEvent, Task,
     queue::{Queue, Stop},
 };
+use crate::shortage::way_out;
 
 /// The slots' threads; dropping it ends them, and with them their processes.
 pub(super) struct Slots {
@@ -30,7 +31,8 @@ impl Slots {
         runner: impl Fn(usize, Arc<Queue>) -> R,
     ) -> Result<Self, String> {
         let count = slots.max(1);
-        let queue = Queue::new(count, events).map_err(|error| format!("{count} slots cannot be set up: {error}"))?;
+        let queue = Queue::new(count, events)
+            .map_err(|error| format!("{count} slots cannot be set up: {error}{}", way_out(&error)))?;
         let mut slots = Self {
             queue: Arc::new(queue),
             window: count * ahead,
