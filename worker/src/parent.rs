@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 
 use harmony_transport::Endpoint;
 use tokio::sync::oneshot;
@@ -45,23 +45,31 @@ pub fn leave_folder(listen: &Endpoint) {
     if file.try_lock_shared().is_err() {
         return;
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
-    let sockets: Vec<PathBuf> = sockets.map(|entry| entry.path()).collect();
-    // A part that was killed leaves its socket, and nobody answers there.
-    if sockets.iter().any(|socket| UnixStream::connect(socket).is_ok()) {
+    let entries: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().collect();
+    let is_socket = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_socket());
+    if !entries.iter().all(|entry| is_socket(entry) || entry.path() == owner) {
         return;
     }
-    for file in sockets.iter().chain([&owner]) {
-        let _ = fs::remove_file(file);
+    // A part that was killed leaves its socket, and nobody answers there.
+    if entries.iter().any(|entry| UnixStream::connect(entry.path()).is_ok()) {
+        return;
     }
-    let _ = fs::remove_dir(folder);
+    remove_folder(folder);
+}
+
+/// Removes a folder for sockets. It gets another name first: a part that is just starting must put nothing into a folder that
+/// is half removed, since nobody could tell then whether it is still being made.
+pub fn remove_folder(folder: &Path) {
+    let mut gone = folder.as_os_str().to_owned();
+    gone.push(".gone");
+    if fs::rename(folder, &gone).is_ok() {
+        let _ = fs::remove_dir_all(&gone);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
 
     use super::*;
 
@@ -89,6 +97,16 @@ mod tests {
         drop(other);
         leave(&folder);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [OWNER_FILE, "letter"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        leave(folder.path());
+        assert_eq!(names(folder.path()), ["letter", OWNER_FILE]);
     }
 
     #[test]

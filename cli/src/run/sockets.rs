@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use harmony_transport::Endpoint;
-use harmony_worker::parent::OWNER_FILE;
+use harmony_worker::parent::{OWNER_FILE, remove_folder};
 
 use crate::exit::Failure;
 
@@ -69,17 +69,8 @@ fn sweep(base: &Path) {
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     for dir in ours.map(|entry| entry.path()) {
         if is_abandoned(&dir, me) {
-            remove(&dir);
+            remove_folder(&dir);
         }
-    }
-}
-
-/// Under another name first: a part that is just starting must put nothing into a folder that is half removed.
-fn remove(dir: &Path) {
-    let mut gone = dir.as_os_str().to_owned();
-    gone.push(".gone");
-    if fs::rename(dir, &gone).is_ok() {
-        let _ = fs::remove_dir_all(&gone);
     }
 }
 
