@@ -28,8 +28,8 @@ fn batch(spec: &Value) -> Bench {
     Bench::with(&spec)
 }
 
-/// A run under a limit of 64 descriptors ends with this, and the same command goes on without the limit.
-fn is_short(bench: &Bench, said: &str) {
+/// A run under a limit of 64 descriptors ends with one of these, and the same command goes on without the limit.
+fn is_short(bench: &Bench, said: &[&str]) {
     let limited = "ulimit -n 64; exec \"$0\" run batch.yaml --output out";
     let run = Command::new("sh")
         .args(["-c", limited, env!("CARGO_BIN_EXE_harmony")])
@@ -40,7 +40,8 @@ fn is_short(bench: &Bench, said: &str) {
         .unwrap();
     let words = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(3), "{words}");
-    for part in [said, "Too many open files", "raise the limit of open files (ulimit -n)"] {
+    assert!(said.iter().any(|part| words.contains(part)), "{words}");
+    for part in ["Too many open files", "raise the limit of open files (ulimit -n)"] {
         assert!(words.contains(part), "{words}");
     }
     bench.wait_for_nothing_left();
@@ -51,14 +52,15 @@ fn is_short(bench: &Bench, said: &str) {
 #[test]
 fn a_run_that_cannot_start_its_workers_says_so_and_resumes() {
     let bench = batch(&json!({"parallelism": 40, "executor": {"exec": {"command": ["printf", "done"]}}}));
-    is_short(&bench, "cannot be started");
+    is_short(&bench, &["cannot be started"]);
 }
 
 #[test]
 fn a_worker_that_cannot_start_its_tasks_says_so_and_the_batch_resumes() {
     let script = "sleep 0.2; printf done";
-    let bench = batch(&json!({"slotsPerWorker": 20, "executor": {"exec": {"command": ["sh", "-c", script]}}}));
-    is_short(&bench, "\"sh\" (");
+    let bench = batch(&json!({"slotsPerWorker": 40, "executor": {"exec": {"command": ["sh", "-c", script]}}}));
+    // The slots take nearly all descriptors, or all: that depends on which links are up by then.
+    is_short(&bench, &["\"sh\" (", "slots cannot be set up"]);
 }
 
 /// Gives a process another limit of descriptors; gives the one before.
