@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Many small buffers are made on one thread and dropped on another, which the system's allocators do slowly: musl's, which the
-/// images would have, most of all.
+/// As in `harmony`: the ventilators of all batches run here.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -59,9 +59,7 @@ fn what_a_worker_denies_stays_where_it_is_if_it_is_missing_no_longer() {
 #[test]
 fn end_goes_out_on_every_new_link_to_the_collector() {
     let mut stage = Stage::with_a_task_in_flight();
-    stage.machine.handle_link_closed(stage.now, stage.collector.0);
-    stage.now += Duration::from_millis(100);
-    stage.greet();
+    stage.collector_reconnects();
     stage.collector_answers(&collector_state());
     let said = stage.step();
     assert_eq!((ends(&said), tasks(&said)), (1, 0), "{said:?}");
@@ -72,9 +70,7 @@ fn while_the_collector_is_silent_nothing_goes_out_a_second_time() {
     let mut stage = Stage::with_a_task_in_flight();
     for silent in [true, false] {
         stage.machine.handle_link_closed(stage.now, stage.worker.0);
-        stage.machine.handle_link_closed(stage.now, stage.collector.0);
-        stage.now += Duration::from_millis(100);
-        stage.greet();
+        stage.collector_reconnects();
         stage.collector_answers(&collector_state());
         stage.step();
         stage.worker_answers(&worker_state());
@@ -245,9 +241,7 @@ fn an_epoch_is_claimed_only_when_the_host_has_kept_it() {
         "an older one does not count"
     );
     // A new link to the collector changes nothing.
-    stage.machine.handle_link_closed(stage.now, stage.collector.0);
-    stage.now += Duration::from_millis(100);
-    stage.greet();
+    stage.collector_reconnects();
     assert_eq!(starts(&stage.step()), 0);
     stage.machine.handle_epoch_kept(stage.now, 7);
     let said = stage.step();
@@ -445,9 +439,7 @@ fn a_takeover_finds_the_success_policy_met() {
     stage.step();
     stage.collector_answers(&state(true));
     assert!(cancels(&stage.step()).is_empty(), "a failure is no success");
-    stage.machine.handle_link_closed(stage.now, stage.collector.0);
-    stage.now += Duration::from_millis(100);
-    stage.greet();
+    stage.collector_reconnects();
     stage.collector_answers(&state(false));
     assert_eq!(cancels(&stage.step()), ["SuccessPolicy"]);
 }
@@ -602,9 +594,7 @@ fn credit_is_what_workers_still_take() {
 fn what_a_worker_does_not_list_may_be_found_at_another_one() {
     let mut stage = Stage::with_a_task_in_flight();
     // All workers are asked anew.
-    stage.machine.handle_link_closed(stage.now, stage.collector.0);
-    stage.now += Duration::from_millis(100);
-    stage.greet();
+    stage.collector_reconnects();
     stage.collector_answers(&collector_state());
     stage.step();
     stage.worker_answers(&worker_state());

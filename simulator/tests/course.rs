@@ -47,35 +47,30 @@ fn sizes(tasks: u64, duration: Duration) -> Vec<usize> {
     messages.iter().map(|(_, _, tasks)| tasks.entries.len()).collect()
 }
 
-#[test]
-fn shares_of_long_tasks_shrink_to_one_for_each_slot() {
-    let sizes = sizes(400, Duration::from_millis(50));
+/// The largest message holds at least so many tasks, and each of the last four at most so many.
+fn assert_shrinks(sizes: &[usize], largest_least: usize, end_most: usize) {
     let largest = sizes.iter().max().copied().unwrap_or_default();
     assert!(
-        largest >= 4,
+        largest >= largest_least,
         "tasks never went out in large messages: {largest} at most"
     );
     let end = &sizes[sizes.len() - 4..];
     assert!(
-        end.iter().all(|size| *size <= 2),
+        end.iter().all(|size| *size <= end_most),
         "the last messages are large: {end:?}"
     );
 }
 
 #[test]
+fn shares_of_long_tasks_shrink_to_one_for_each_slot() {
+    assert_shrinks(&sizes(400, Duration::from_millis(50)), 4, 2);
+}
+
+#[test]
 fn shares_of_short_tasks_shrink_to_what_is_worth_a_round_trip() {
     let sizes = sizes(20_000, Duration::from_micros(200));
-    let largest = sizes.iter().max().copied().unwrap_or_default();
-    assert!(
-        largest >= 400,
-        "tasks never went out in large messages: {largest} at most"
-    );
-    let end = &sizes[sizes.len() - 4..];
     // 25 ms of work for two slots.
-    assert!(
-        end.iter().all(|size| *size <= 250),
-        "the last messages are large: {end:?}"
-    );
+    assert_shrinks(&sizes, 400, 250);
     let last: usize = sizes[sizes.len() - 12..].iter().sum();
     assert!(last >= 100, "the last 12 messages hold crumbs: {last} tasks in all");
 }

@@ -61,8 +61,7 @@ impl Work {
     }
 }
 
-/// Many small buffers are made on one thread and dropped on another, which the system's allocators do slowly: musl's, which the
-/// images would have, most of all.
+/// As in `harmony` itself.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

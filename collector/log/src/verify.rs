@@ -77,12 +77,12 @@ impl LogReader {
         threads: NonZero<usize>,
         each: impl Fn(&[u8], &[Placed]) + Sync,
     ) -> Result<Damage, LogError> {
-        let shadowed = self.shadowed()?;
         let segments = self.shared.read().segments();
         let threads = threads.get().min(segments.len());
         if threads < 2 {
             return self.verify(each);
         }
+        let shadowed = self.shadowed()?;
         let next = AtomicUsize::new(0);
         let read = || -> Result<Vec<(u32, Segment)>, LogError> {
             let mut read = Vec::new();

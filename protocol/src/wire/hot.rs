@@ -52,7 +52,7 @@ const COPIED_BELOW: usize = 1_024;
 impl Tasks {
     /// Gives small payloads memory of their own. A link reads many messages into one buffer, whose count of users would go to
     /// and fro between the core that reads and the cores that run tasks; a copy costs less.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         if self.payloads.len() <= self.entries.len() * COPIED_BELOW {
             self.payloads = Bytes::copy_from_slice(&self.payloads);
         }

@@ -20,37 +20,24 @@ const GATHER: Duration = Duration::from_millis(2);
 
 /// What is under way on the current link.
 #[derive(Clone, Debug)]
-enum Sent {
-    /// RESULTS of this sequence.
-    Results(u64, Message),
-    /// A PART of this sequence and weight.
-    Part(u64, u64),
+struct Sent {
+    sequence: u64,
+    weight: u64,
+    /// RESULTS, which are kept until they are acked; a PART can be read again.
+    kept: Option<Message>,
 }
 
 impl Sent {
-    fn sequence(&self) -> u64 {
-        match self {
-            Self::Results(sequence, _) | Self::Part(sequence, _) => *sequence,
-        }
-    }
-
-    fn weight(&self) -> u64 {
-        match self {
-            Self::Part(_, weight) => *weight,
-            Self::Results(..) => self.results().map_or(0, Results::weight),
-        }
-    }
-
     fn results(&self) -> Option<&Results> {
-        match self {
-            Self::Results(_, Message::Results(results)) => Some(results),
+        match &self.kept {
+            Some(Message::Results(results)) => Some(results),
             _ => None,
         }
     }
 
     fn into_results(self) -> Option<Results> {
-        match self {
-            Self::Results(_, Message::Results(results)) => Some(results),
+        match self.kept {
+            Some(Message::Results(results)) => Some(results),
             _ => None,
         }
     }
@@ -176,11 +163,12 @@ impl Outcomes {
         self.next_sequence += 1;
         message.sequence = self.next_sequence;
         let weight = message.weight();
-        let sent = Sent::Results(self.next_sequence, Message::Results(message));
-        match self.sent.push_back_mut(sent) {
-            Sent::Results(_, message) => Some(Next::Send(message, weight)),
-            Sent::Part(..) => None,
-        }
+        let sent = self.sent.push_back_mut(Sent {
+            sequence: self.next_sequence,
+            weight,
+            kept: Some(Message::Results(message)),
+        });
+        sent.kept.as_ref().map(|message| Next::Send(message, weight))
     }
 
     /// A piece was read. The PART to be sent, unless it is not asked for any more.
@@ -195,7 +183,11 @@ impl Outcomes {
             bytes,
         };
         self.parts_under_way += part.weight();
-        self.sent.push_back(Sent::Part(part.stamp, part.weight()));
+        self.sent.push_back(Sent {
+            sequence: part.stamp,
+            weight: part.weight(),
+            kept: None,
+        });
         Some(part)
     }
 
@@ -249,15 +241,15 @@ impl Outcomes {
 
     /// The weight of the messages sent on the current link and not acked.
     pub(crate) fn under_way(&self) -> u64 {
-        self.sent.iter().map(Sent::weight).sum()
+        self.sent.iter().map(|sent| sent.weight).sum()
     }
 
     /// ACK: returns the messages that are disposed of, and their weight on the link.
     pub(crate) fn acked(&mut self, sequence: u64) -> (Vec<Results>, u64) {
         let mut messages = Vec::new();
         let mut weight = 0;
-        while let Some(sent) = self.sent.pop_front_if(|sent| sent.sequence() <= sequence) {
-            let own = sent.weight();
+        while let Some(sent) = self.sent.pop_front_if(|sent| sent.sequence <= sequence) {
+            let own = sent.weight;
             weight += own;
             let Some(message) = sent.into_results() else {
                 self.parts_under_way -= own;

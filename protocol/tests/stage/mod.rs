@@ -141,6 +141,13 @@ impl Stage {
         self.step();
     }
 
+    /// The link to the collector closes, and a new one stands.
+    pub fn collector_reconnects(&mut self) {
+        self.machine.handle_link_closed(self.now, self.collector.0);
+        self.now += Duration::from_millis(100);
+        self.greet();
+    }
+
     pub fn collector_answers(&mut self, message: &Message) {
         let (link, alias) = self.collector;
         self.machine.handle_message(self.now, link, &encode(alias, message));

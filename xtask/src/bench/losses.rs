@@ -6,11 +6,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::run::Bench;
-use super::scrape::{scrape, socket, sum};
+use super::scrape::{scrape, serve, socket, sum};
 use super::table::{Figure, Goal, Unit};
-use crate::context::succeed;
 
 /// How often is looked, which is the resolution of these figures.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -35,7 +35,7 @@ pub(crate) fn worker(bench: &Bench) -> Result<Vec<Figure>> {
                 sum(text, "harmony_batch_tasks", "state=\"succeeded\"") >= Some(100.0)
             })?;
             let (killed, begun) = (kill_child(run, "bench-worker")?, Instant::now());
-            until(bench, resent).with_context(|| format!("process {killed} was killed"))?;
+            until(bench, resent).with_context(|| format!("process {} was killed", killed.as_raw_nonzero()))?;
             Ok(begun.elapsed())
         })
     };
@@ -85,9 +85,7 @@ fn figure(bench: &Bench, title: &str, most: f64, sample: impl Fn() -> Result<Dur
 
 /// Measures something of a run that serves its metrics, and waits for its end.
 fn watched(bench: &Bench, command: &mut Command, measure: impl FnOnce(&Child) -> Result<Duration>) -> Result<Duration> {
-    command
-        .arg("--metrics")
-        .arg(format!("unix:{}", socket(bench).display()));
+    serve(command, &socket(bench));
     let begun = Instant::now();
     let mut run = command.spawn().with_context(|| bench.harmony.display().to_string())?;
     let took = match measure(&run) {
@@ -116,24 +114,24 @@ fn until(bench: &Bench, test: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 /// Kills a process of a run, and says which.
-fn kill_child(run: &Child, name: &str) -> Result<u32> {
+fn kill_child(run: &Child, name: &str) -> Result<Pid> {
     let child = children(run, name)?;
     let child = child
         .first()
         .with_context(|| format!("the run has no process {name}"))?;
-    succeed(Command::new("kill").arg("-9").arg(child.to_string()))?;
+    kill_process(*child, Signal::KILL)?;
     Ok(*child)
 }
 
 /// The processes of a run that have this word in their command.
-fn children(run: &Child, word: &str) -> Result<Vec<u32>> {
+fn children(run: &Child, word: &str) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for task in fs::read_dir(format!("/proc/{}/task", run.id()))? {
         let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace() {
             let command = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&command).contains(word) {
-                found.push(child.parse()?);
+                found.extend(Pid::from_raw(child.parse()?));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::run::Bench;
-use super::scrape::{scrape, socket};
+use super::scrape::{scrape, serve, socket};
 use super::table::{Figure, Goal, Side, Unit};
 
 /// Runs of each side.
@@ -51,7 +51,7 @@ fn run(bench: &Bench, tasks: u64, watched: bool) -> Result<f64> {
         "completions: {tasks}\nexecutor: {{process: {{command: [cat]}}}}"
     ))?;
     if watched {
-        command.arg("--metrics").arg(format!("unix:{}", socket.display()));
+        serve(&mut command, &socket);
     } else {
         command.env("HARMONY_LOG", "off");
     }

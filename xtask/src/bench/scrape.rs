@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -11,6 +12,11 @@ use super::run::Bench;
 /// The socket on which a run serves its metrics.
 pub(crate) fn socket(bench: &Bench) -> PathBuf {
     bench.folder.join("metrics")
+}
+
+/// Lets a run serve its metrics there.
+pub(crate) fn serve(command: &mut Command, socket: &Path) {
+    command.arg("--metrics").arg(format!("unix:{}", socket.display()));
 }
 
 /// All metrics, as text.
