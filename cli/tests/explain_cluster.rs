@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, InstanceId, ProcessId};
-use harmony_protocol::ventilator::{Config, Ventilator};
+use harmony_protocol::ventilator::{Config, Cut, Ventilator};
 use harmony_protocol::wire::{Executor, Policy, Role, Work};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -89,6 +89,7 @@ fn ventilator() -> Ventilator {
         deadline: None,
         success: None,
         workers_are_mended: true,
+        cut: Cut::default(),
     })
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kit::memory::peak;
 use kit::processes::Process;
 use kit::{Bench, PATIENCE, Run, wait_for};
 use serde_json::json;
@@ -42,13 +43,6 @@ while some := os.read(0, 65536):
         "slotsPerWorker": 1,
         "executor": {"process": {"command": ["python3", "-c", filter]}},
     }))
-}
-
-/// The most memory that a process ever had, in bytes; nothing if it has ended.
-fn peak(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 /// The most that the run, its collector and its workers have taken, by name.

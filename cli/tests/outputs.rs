@@ -7,15 +7,13 @@ mod kit;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
+use kit::memory::run_in_bounds;
 use kit::processes::Process;
-use kit::{Bench, PATIENCE, Run, wait_for};
+use kit::{Bench, PATIENCE, Run, sha256, wait_for};
 use serde_json::{Value, json};
 
-/// What no process of a run may ever take, in KiB.
-const MOST_MEMORY: u64 = 256 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -34,17 +32,6 @@ fn batch(completions: u64, bytes: u64, workers: u32) -> Bench {
     }))
 }
 
-/// The sum of a file, or of what a command says.
-fn sha256(command: &mut Command) -> String {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let sum = Command::new("sha256sum")
-        .stdin(child.stdout.take().unwrap())
-        .output()
-        .unwrap();
-    assert!(child.wait().unwrap().success(), "{command:?}");
-    String::from_utf8(sum.stdout).unwrap()
-}
-
 fn right(number: u64, bytes: u64) -> String {
     let mut shell = Command::new("sh");
     sha256(
@@ -52,47 +39,6 @@ fn right(number: u64, bytes: u64) -> String {
             .args(["-c", &script(bytes)])
             .env("HARMONY_TASK", number.to_string()),
     )
-}
-
-/// The most memory that each process of a run has taken so far, in KiB.
-#[derive(Default)]
-struct Memory(BTreeMap<i32, (String, u64)>);
-
-impl Memory {
-    fn look(&mut self, run: &Run) {
-        self.note(run.pid(), "run");
-        for part in run.parts() {
-            let name = part.flag("--name").unwrap_or("collector").to_owned();
-            self.note(part.pid, &name);
-        }
-    }
-
-    fn note(&mut self, pid: i32, name: &str) {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
-        if let Some(kib) = kib {
-            self.0.insert(pid, (name.to_owned(), kib));
-        }
-    }
-
-    fn assert_bounded(&self) {
-        assert!(self.0.len() >= 4, "run, collector and two workers: {:?}", self.0);
-        println!("peaks in KiB: {:?}", self.0.values().collect::<Vec<_>>());
-        assert!(self.0.values().all(|(_, kib)| *kib < MOST_MEMORY), "{:?}", self.0);
-    }
-}
-
-/// Runs a batch to its end, and looks at its memory all the while.
-fn run_in_bounds(bench: &Bench, patience: Duration) {
-    let mut run = bench.start();
-    let mut memory = Memory::default();
-    wait_for("the end of the batch", patience, || {
-        memory.look(&run);
-        (!run.lives()).then_some(())
-    });
-    run.wait().expect(0);
-    memory.assert_bounded();
 }
 
 /// The lines of the results, and where each output is.

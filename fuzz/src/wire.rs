@@ -123,7 +123,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
 }
 
 /// More of the messages that are nearly all of the traffic.
-fn hot() -> [(&'static str, Message); 4] {
+fn hot() -> [(&'static str, Message); 5] {
     let entry = |number| TaskEntry {
         number,
         attempt: 1,
@@ -145,6 +145,7 @@ fn hot() -> [(&'static str, Message); 4] {
             epoch: 4,
             alone,
             backup: !alone,
+            parted: false,
             payloads: b"input".repeat(numbers.clone().count()).into(),
             entries: numbers.map(entry).collect(),
         })
@@ -156,7 +157,17 @@ fn hot() -> [(&'static str, Message); 4] {
             entries: numbers.map(outcome).collect(),
         })
     };
+    let parted = Message::Tasks(Tasks {
+        epoch: 4,
+        parted: true,
+        entries: vec![TaskEntry {
+            length: 2_000_000,
+            ..entry(9)
+        }],
+        ..Tasks::default()
+    });
     [
+        ("tasks-parted", parted),
         ("tasks-alone", tasks(9..10, true)),
         ("tasks-many", tasks(0..20, false)),
         ("results-one", results(9..10)),

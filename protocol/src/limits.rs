@@ -48,7 +48,7 @@ pub const TASKS_PER_MESSAGE: usize = 1_024;
 /// The bytes of payload after which a TASKS message is closed (one task may be larger).
 pub const TASKS_BYTES: usize = 1 << 20;
 /// The largest task payload in bytes, announced in HELLO.
-pub const MAX_PAYLOAD: u64 = 16 << 20;
+pub const MAX_PAYLOAD: u64 = MAX_PARTED;
 /// The largest number of entries in one RESULTS message.
 pub const RESULTS_PER_MESSAGE: usize = 1_024;
 /// The bytes of output after which a RESULTS message is closed.
@@ -62,9 +62,12 @@ pub const INLINE_BYTES: usize = 1 << 20;
 pub const PART_BYTES: usize = 1 << 20;
 /// The largest output, or payload, that travels in PARTs, in bytes.
 pub const MAX_PARTED: u64 = 1 << 30;
-/// The largest message body in bytes that a link lets pass: the largest payload, and the index.
-#[allow(clippy::cast_possible_truncation)] // 16 MiB
-pub const MAX_MESSAGE: usize = (MAX_PAYLOAD as usize) + (2 << 20);
+/// Payloads that one ventilator has under way in PARTs at once. Each may fill its link by what a worker grants, half of
+/// [`QUEUE_BYTES`], so that memory stays bounded however many workers there are; so many fill any network.
+pub const UPLOADS_AT_ONCE: usize = 8;
+/// The largest message body in bytes that a link lets pass: RESULTS that a long outcome took past [`RESULTS_BYTES`], and the
+/// index.
+pub const MAX_MESSAGE: usize = RESULTS_BYTES + INLINE_BYTES + (2 << 20);
 /// The largest control body (JSON) in bytes.
 pub const MAX_CONTROL: usize = 1 << 20;
 /// Ranges in one piece of STATE, MISSING, HELD or REPORT, so that control bodies stay far below [`MAX_CONTROL`].
@@ -90,8 +93,12 @@ pub const MAX_NAME: usize = 1_024;
 
 /// Tasks a worker holds unfinished at most, over all batches.
 pub const QUEUE_TASKS: u64 = 32_768;
-/// Payload bytes a worker holds unfinished at most.
+/// Payload bytes a worker holds unfinished in memory at most.
 pub const QUEUE_BYTES: u64 = 32 << 20;
+/// Payloads of unfinished tasks that a worker keeps in files before it grants no more bytes: each costs a descriptor.
+pub const KEPT_PAYLOADS: usize = 256;
+/// Bytes of these files: some of the longest payloads ahead of the tasks that run.
+pub const KEPT_PAYLOAD_BYTES: u64 = 4 << 30;
 /// Numbers of one batch at one worker, queued, running or unacked, that anybody else reckons with: twice what its own
 /// bounds allow, since the last tasks that start pass them.
 pub const HELD_MOST: u64 = 2 * (QUEUE_TASKS + UNACKED_TASKS as u64);

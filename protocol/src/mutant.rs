@@ -93,6 +93,10 @@ mutants! {
     StartBeforeState,
     /// Aliases are never reused on a link.
     AliasReused,
+    /// PARTs go only within the bytes that are granted.
+    PartBeyondCredit,
+    /// A payload of which a worker has not all begins anew on another link.
+    PartsGoOnElsewhere,
     /// A link that closes returns its numbers.
     LostNeverReturned,
     /// A takeover sends what may be at workers only when it has located it.

@@ -125,8 +125,16 @@ fn indexes() {
         format!("RESULTS has 4294967295 outcomes; {allowed}")
     );
     assert_eq!(
-        error(&with("tasks", 1, 8, &[0, 0, 0, 6])),
-        "TASKS has flags 0x6; known are 1 (alone) and 2 (backup)"
+        error(&with("tasks", 1, 8, &[0, 0, 0, 10])),
+        "TASKS has flags 0xa; known are 1 (alone), 2 (backup) and 4 (parted)"
+    );
+    assert_eq!(
+        error(&with("tasks", 1, 8, &[0, 0, 0, 4])),
+        "TASKS says parted of 3 tasks; it goes with exactly 1"
+    );
+    assert_eq!(
+        error(&with("tasks-parted", 1, 28, &[0, 0, 0, 0])),
+        "TASKS says that the payload of number 42 came in parts, yet it has no bytes"
     );
     assert_eq!(
         error(&with("tasks", 1, 8, &[0, 0, 0, 1])),
@@ -153,7 +161,7 @@ fn entries() {
     );
     assert_eq!(
         error(&with("tasks", 1, 28, &[255; 4])),
-        "a payload of TASKS has 4294967295 bytes; at most 16777216 are allowed"
+        "a payload of TASKS has 4294967295 bytes; at most 1048576 are allowed"
     );
     assert_eq!(
         error(&with("results", 1, 16, &LAST)),

@@ -6,95 +6,21 @@
     reason = "the helpers of a test may panic, as the test may"
 )]
 
+mod workplace;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, ProcessId};
+use harmony_protocol::ids::{BatchUid, LinkId, ProcessId};
 use harmony_protocol::limits::PART_BYTES;
 use harmony_protocol::wire::{
-    Ack, Cancel, Executor, Hello, Message, OutcomeCode, Refused, RefusedCode, Role, Start, TaskEntry, Tasks, Want,
-    Work, decode, encode,
+    Ack, Cancel, Executor, Hello, Message, OutcomeCode, Refused, RefusedCode, Role, decode, encode,
 };
-use harmony_protocol::worker::{Config, Finished, Only, Output, Piece, Spooled, Worker};
-use harmony_protocol::{Identity, LinkOutput, VERSIONS};
+use harmony_protocol::worker::{Finished, Only, Output, Piece, Spooled, Worker};
+use harmony_protocol::{LinkOutput, VERSIONS};
 use uuid::Uuid;
 
-fn identity(role: Role, id: u128) -> Identity {
-    Identity {
-        role,
-        name: format!("{role:?}"),
-        process_id: ProcessId(Uuid::from_u128(id)),
-        slots: Some(1),
-    }
-}
-
-fn start(uid: BatchUid, completions: u64) -> Start {
-    Start {
-        uid,
-        name: "batch".into(),
-        epoch: 1,
-        instance: InstanceId(Uuid::from_u128(5)),
-        completions: Some(completions),
-        policy: None,
-        work: Some(Work {
-            executor: Executor::Library,
-            collector: "collector".into(),
-            max_bytes_per_task: 1,
-            deadline_millis: None,
-        }),
-    }
-}
-
-fn want() -> Message {
-    Message::Want(Want {
-        serial: 1,
-        backlog: 10,
-        tasks_sent: 0,
-        bytes_sent: 0,
-    })
-}
-
-fn tasks(numbers: &[u64]) -> Tasks {
-    let entries = numbers.iter().map(|number| TaskEntry {
-        number: *number,
-        attempt: 1,
-        length: 0,
-    });
-    Tasks {
-        epoch: 1,
-        alone: false,
-        backup: false,
-        entries: entries.collect(),
-        payloads: Bytes::new(),
-    }
-}
-
-/// A worker with a ventilator at this link.
-fn greeted(now: Instant, link: LinkId, only: Only) -> Worker {
-    let mut worker = Worker::new(Config {
-        identity: identity(Role::Worker, 2),
-        slots: 1,
-        seed: 0,
-        only,
-        part_bytes: PART_BYTES,
-    });
-    let hello = Hello {
-        versions: VERSIONS,
-        role: Role::Ventilator,
-        name: "ventilator".into(),
-        process_id: ProcessId(Uuid::from_u128(3)),
-        slots: None,
-        max_payload: 1,
-        heartbeat_millis: 1_000,
-    };
-    worker.handle_link_opened(now, link);
-    worker.handle_message(now, link, &encode(0, &Message::Hello(hello)));
-    worker
-}
-
-fn outputs(worker: &mut Worker, now: Instant) -> Vec<Output> {
-    std::iter::from_fn(|| worker.poll_output(now)).collect()
-}
+use workplace::{greeted, outputs, start, tasks, want};
 
 fn exits(outputs: &[Output]) -> bool {
     outputs.iter().any(|output| matches!(output, Output::Exit))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastrand::Rng;
 use harmony_protocol::ids::{Attempt, BatchUid};
-use harmony_protocol::limits::{MAX_PAYLOAD, RETRY_FIRST, RETRY_MOST};
+use harmony_protocol::limits::{RETRY_FIRST, RETRY_MOST};
 use harmony_protocol::wire::OutcomeCode;
 use uuid::Uuid;
 
@@ -54,7 +54,7 @@ pub struct Mix {
     pub huge: u32,
     /// See [`Nature::Oversized`].
     pub oversized: u32,
-    /// See [`Nature::TooLarge`]; at most one number of a batch, since it costs memory.
+    /// See [`Nature::TooLarge`]; at most one number of a batch.
     pub too_large: u32,
 }
 
@@ -177,11 +177,8 @@ impl Tasks {
         }
     }
 
-    /// The payload of a number.
+    /// The payload of a number. That of a [`Nature::TooLarge`] one is never read.
     pub fn payload(&self, number: u64) -> Vec<u8> {
-        if self.nature(number) == Nature::TooLarge {
-            return vec![0; usize::try_from(MAX_PAYLOAD).expect("a payload fits into memory") + 1];
-        }
         self.bytes(number, 2)
     }
 

@@ -1,19 +1,23 @@
 //! A ventilator process: the machine, the tasks of its batch, and the epoch that it keeps on a disk of its own.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, Epoch, InstanceId, ProcessId};
-use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Ventilator};
+use harmony_protocol::limits::MAX_PAYLOAD;
+use harmony_protocol::ventilator::{Config, Cut, Event, Output, Payloads, Progress, Ventilator};
 use harmony_protocol::wire::{Ending, Executor, Policy, Role, Work};
 use uuid::Uuid;
 
 use crate::host::{Action, Context, Input};
 use crate::observation::{Numbers, Observation, Verdict};
-use crate::tasks::Tasks;
+use crate::tasks::{Nature, Tasks};
 
 /// The longest time that it takes to keep an epoch.
 const KEEPS_WITHIN: Duration = Duration::from_millis(50);
+/// Far shorter than in earnest, so that many payloads go in parts, the longest in some twenty.
+const CUT: Cut = Cut { inline: 256, part: 64 };
 
 /// See the module.
 #[derive(Debug)]
@@ -28,10 +32,14 @@ pub struct VentilatorHost {
 struct Source<'a>(&'a Tasks);
 
 impl Payloads for Source<'_> {
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String> {
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, String> {
+        if self.0.nature(number) == Nature::TooLarge {
+            return Ok(MAX_PAYLOAD + 1);
+        }
         let payload = self.0.payload(number);
-        buffer.extend_from_slice(&payload);
-        Ok(payload.len())
+        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(payload.len());
+        buffer.extend_from_slice(&payload[index(range.start)..index(range.end)]);
+        Ok(payload.len() as u64)
     }
 }
 
@@ -67,6 +75,7 @@ impl VentilatorHost {
             deadline: None,
             success: None,
             workers_are_mended: false,
+            cut: CUT,
         };
         Self {
             machine: Ventilator::new(config),

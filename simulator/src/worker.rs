@@ -8,7 +8,7 @@ use crc32c::crc32c;
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{Attempt, BatchUid, ProcessId};
 use harmony_protocol::wire::{OutcomeCode, Role};
-use harmony_protocol::worker::{Config, Finished, Only, Output, Piece, Spooled, Task, Worker};
+use harmony_protocol::worker::{Config, Finished, Only, Output, Payload, PayloadId, Piece, Spooled, Task, Worker};
 
 use crate::host::{Action, Context, Input};
 use crate::observation::{Execution, Observation};
@@ -18,6 +18,8 @@ use crate::tasks::Nature;
 const INLINE: usize = 512;
 /// Bytes of one PART: the longest outputs have some sixty.
 const PART_BYTES: usize = 16 << 10;
+/// Bytes of payloads that are granted at most: so few that long payloads have to wait for more.
+const QUEUE_BYTES: u64 = 4 << 10;
 
 /// How a worker is set up.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,8 @@ pub struct WorkerHost {
     running: BTreeMap<u64, Running>,
     /// Outputs that are kept until they are recorded.
     spool: BTreeMap<(BatchUid, u64, Attempt), Bytes>,
+    /// Payloads that came ahead, until their tasks have ended.
+    payloads: BTreeMap<(BatchUid, PayloadId), Vec<u8>>,
     next_run: u64,
 }
 
@@ -78,11 +82,13 @@ impl WorkerHost {
                 seed,
                 only: Only::default(),
                 part_bytes: PART_BYTES,
+                queue_bytes: QUEUE_BYTES,
             }),
             setup,
             lanes: BTreeMap::new(),
             running: BTreeMap::new(),
             spool: BTreeMap::new(),
+            payloads: BTreeMap::new(),
             next_run: 0,
         }
     }
@@ -154,9 +160,17 @@ impl WorkerHost {
                 Output::Run { uid, tasks } => tasks.into_iter().for_each(|task| self.run(context, uid, &task)),
                 Output::Stop { uid, numbers } => self.stop(context, uid, &numbers),
                 Output::ReadPiece { uid, piece } => self.read(context, uid, piece),
+                Output::Keep { uid, id, bytes } => {
+                    self.payloads.entry((uid, id)).or_default().extend_from_slice(&bytes);
+                }
+                Output::Discard { uid, id } => {
+                    let known = self.payloads.remove(&(uid, id));
+                    assert!(known.is_some(), "{id:?} is discarded and was never kept");
+                }
                 Output::Unspool { uid, number, attempt } => drop(self.spool.remove(&(uid, number, attempt))),
                 Output::Release { uid } => {
                     self.spool.retain(|(of, ..), _| *of != uid);
+                    self.payloads.retain(|(of, _), _| *of != uid);
                     self.running.retain(|_, running| running.uid != uid);
                     self.lanes.remove(&uid);
                     let party = context.party;
@@ -203,6 +217,14 @@ impl WorkerHost {
             context.at,
             format_args!("  runs {}@{} of {}", task.number, task.attempt, tasks.name),
         );
+        let payload = match &task.payload {
+            Payload::Whole(bytes) => bytes.as_ref(),
+            Payload::Kept { id, length } => {
+                let kept = &self.payloads[&(uid, *id)];
+                assert_eq!(kept.len() as u64, *length, "the payload of {}", task.number);
+                kept
+            }
+        };
         context.observe(&Observation::TaskBegins {
             party: context.party,
             task: Execution {
@@ -211,7 +233,7 @@ impl WorkerHost {
                 attempt: task.attempt,
             },
             alone: task.alone,
-            payload: &task.payload,
+            payload,
         });
         let slots = self.setup.slots as usize;
         let lanes = self.lanes.entry(uid).or_insert_with(|| vec![Duration::ZERO; slots]);

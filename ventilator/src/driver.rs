@@ -1,5 +1,6 @@
 //! The driver of the ventilator machine: it moves bytes between links, machine and task source, and decides nothing.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{BatchUid, Epoch};
@@ -87,8 +88,8 @@ impl Host {
 struct Source(Box<dyn TaskSource>);
 
 impl Payloads for Source {
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String> {
-        self.0.append(number, buffer).map_err(|error| error.to_string())
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, String> {
+        self.0.append(number, range, buffer).map_err(|error| error.to_string())
     }
 }
 

@@ -21,9 +21,9 @@ fn config(folder: &Path) -> SourceConfig {
 
 fn payload(source: &mut dyn TaskSource, number: u64) -> Vec<u8> {
     let mut buffer = b"before".to_vec();
-    let length = source.append(number, &mut buffer).unwrap();
+    let length = source.append(number, 0..u64::MAX, &mut buffer).unwrap();
     assert!(buffer.starts_with(b"before"), "what was in the buffer stays");
-    assert_eq!(length, buffer.len() - 6);
+    assert_eq!(length, buffer.len() as u64 - 6);
     buffer.split_off(6)
 }
 
@@ -52,7 +52,10 @@ fn a_range_gives_its_numbers() {
     assert_eq!(opened.source.completions(), 1_000_000_000);
     assert_eq!(payload(&mut *opened.source, 0), b"0");
     assert_eq!(payload(&mut *opened.source, 999_999_999), b"999999999");
-    let beyond = opened.source.append(1_000_000_000, &mut Vec::new()).unwrap_err();
+    let beyond = opened
+        .source
+        .append(1_000_000_000, 0..u64::MAX, &mut Vec::new())
+        .unwrap_err();
     assert_eq!(
         beyond.to_string(),
         "there is no task 1000000000: the numbers end before 1000000000"
@@ -65,6 +68,92 @@ fn a_range_gives_its_numbers() {
     assert_ne!(opened.digest, other.digest);
 }
 
+/// A text of lines of these lengths, no two places of which look alike.
+fn text_of(lengths: &[usize]) -> Vec<u8> {
+    let letter = |at: usize, line: usize| b'0' + u8::try_from((at * 7 + at / 97 + line) % 64).unwrap();
+    let bytes = |line: usize, length: usize| (0..length).map(move |at| letter(at, line));
+    let lines = lengths.iter().enumerate();
+    lines
+        .flat_map(|(line, length)| bytes(line, *length).chain([b'\n']))
+        .collect()
+}
+
+#[test]
+fn long_lines_are_read_in_pieces() {
+    const LONG: usize = 5_000_000;
+    let lengths = [3, 70_000, LONG, 0, 1 << 20, (1 << 20) - 65_000, 9, LONG, 4];
+    for is_terminated in [true, false] {
+        let mut text = text_of(&lengths);
+        if !is_terminated {
+            text.pop();
+        }
+        let (_folder, mut opened) = lines_of(&text);
+        let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').take(lengths.len()).collect();
+        let source = &mut *opened.source;
+        assert_eq!(source.completions(), lengths.len() as u64);
+        // In order, and then backwards.
+        for (number, line) in lines.iter().enumerate().chain(lines.iter().enumerate().rev()) {
+            assert!(payload(source, number as u64) == *line, "line {number}");
+        }
+        for (begin, end) in [
+            (0, 1),
+            (999_999, 2_100_000),
+            (1 << 20, 2 << 20),
+            (4_999_999, 9_000_000),
+            (LONG, LONG + 1),
+        ] {
+            let mut part = Vec::new();
+            let length = source.append(7, begin as u64..end as u64, &mut part).unwrap();
+            assert_eq!(length, LONG as u64);
+            assert!(part == lines[7][begin..end.min(LONG)], "{begin} to {end}");
+            assert_eq!(payload(source, 8), lines[8]);
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_text_may_be_a_long_line_without_its_lf() {
+    let mut text = text_of(&[2, 3_000_000]);
+    text.pop();
+    let (_folder, mut opened) = lines_of(&text);
+    assert!(payload(&mut *opened.source, 1) == text[3..]);
+}
+
+#[test]
+fn a_long_line_that_changed_in_its_middle_is_refused() {
+    let text = text_of(&[2, 5_000_000, 2]);
+    let (folder, mut opened) = lines_of(&text);
+    let file = fs::File::options()
+        .write(true)
+        .open(folder.path().join("tasks.txt"))
+        .unwrap();
+    file.write_all_at(b"!", 3_000_000).unwrap();
+    let source = &mut *opened.source;
+    let mut part = b"before".to_vec();
+    source.append(1, 0..1_000_000, &mut part).unwrap();
+    part.truncate(6);
+    let error = source.append(1, 2_000_000..4_000_000, &mut part).unwrap_err();
+    assert!(
+        matches!(error, SourceError::Changed { first: 1, last: 1, .. }),
+        "{error}"
+    );
+    assert_eq!(part, b"before", "after an error the buffer is as it was");
+    source.append(1, 4_500_000..5_000_000, &mut part).unwrap();
+}
+
+#[test]
+fn a_range_and_a_list_are_cut_too() {
+    let config = config(Path::new("."));
+    let mut buffer = Vec::new();
+    let mut range = open(&Tasks::Range, Some(20_000), &config).unwrap().source;
+    assert_eq!(range.append(12_345, 1..3, &mut buffer).unwrap(), 5);
+    let mut items = open(&Tasks::Items(vec!["abcdef".to_owned()]), None, &config)
+        .unwrap()
+        .source;
+    assert_eq!(items.append(0, 4..9, &mut buffer).unwrap(), 6);
+    assert_eq!(buffer, b"23ef");
+}
+
 #[test]
 fn items_give_themselves() {
     let config = config(Path::new("."));
@@ -72,7 +161,7 @@ fn items_give_themselves() {
     let mut opened = open(&items(&["a", "", "b\nc"]), Some(3), &config).unwrap();
     assert_eq!(payloads(&mut *opened.source), [b"a".as_slice(), b"", b"b\nc"]);
     assert!(matches!(
-        opened.source.append(3, &mut Vec::new()),
+        opened.source.append(3, 0..u64::MAX, &mut Vec::new()),
         Err(SourceError::NoSuchTask {
             number: 3,
             completions: 3
@@ -131,22 +220,13 @@ fn completions_must_be_what_the_file_holds() {
 }
 
 #[test]
-fn a_line_above_every_payload_limit_is_still_read() {
-    let huge = vec![b'x'; 20 << 20];
-    let (_folder, mut opened) = lines_of(&[b"before\n", huge.as_slice(), b"\nafter"].concat());
-    assert_eq!(payload(&mut *opened.source, 2), b"after");
-    assert!(payload(&mut *opened.source, 1) == huge);
-    assert_eq!(payload(&mut *opened.source, 0), b"before");
-}
-
-#[test]
 fn a_file_without_line_breaks_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("tasks.txt");
-    fs::File::create(&path).unwrap().set_len(80 << 20).unwrap();
+    fs::File::create(&path).unwrap().set_len(5 << 29).unwrap();
     let message = refused(&Tasks::Path(path), None, &config(folder.path()));
     assert!(
-        message.contains("holds a line of more than 67108864 bytes at byte 0"),
+        message.contains("holds a line of more than 2147483648 bytes at byte 0"),
         "{message}"
     );
 }
@@ -183,7 +263,7 @@ fn a_changed_file_is_noticed_and_gives_no_wrong_line() {
     let mut failures = 0;
     for number in 0..200_000 {
         let mut buffer = Vec::new();
-        match opened.source.append(number, &mut buffer) {
+        match opened.source.append(number, 0..u64::MAX, &mut buffer) {
             Ok(_) => assert_eq!(buffer, number.to_string().into_bytes()),
             Err(SourceError::Changed { first, last, .. }) => {
                 assert!((first..=last).contains(&number));
@@ -199,7 +279,11 @@ fn a_changed_file_is_noticed_and_gives_no_wrong_line() {
     );
 
     file.set_len(middle as u64).unwrap();
-    let message = opened.source.append(150_000, &mut Vec::new()).unwrap_err().to_string();
+    let message = opened
+        .source
+        .append(150_000, 0..u64::MAX, &mut Vec::new())
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("changed while the batch ran: lines "), "{message}");
 }
 

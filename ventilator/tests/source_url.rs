@@ -69,7 +69,7 @@ fn refused(url: &str) -> String {
 fn lines(opened: &mut Opened) -> Vec<String> {
     let mut line = |number| {
         let mut buffer = Vec::new();
-        opened.source.append(number, &mut buffer).unwrap();
+        opened.source.append(number, 0..u64::MAX, &mut buffer).unwrap();
         String::from_utf8(buffer).unwrap()
     };
     (0..2).map(&mut line).collect()

@@ -129,7 +129,7 @@ fn rate(mut executor: Box<dyn Executor>, mut events: UnboundedReceiver<ExecutorE
                     let task = |number| Task {
                         number,
                         attempt: 1,
-                        payload: payload.clone(),
+                        payload: payload.clone().into(),
                         alone: false,
                     };
                     executor.submit((sent..next).map(task).collect());

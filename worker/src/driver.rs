@@ -8,7 +8,7 @@ use bytes::Bytes;
 use harmony_admin::{AdminError, Inspections, Router};
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, Epoch, ProcessId};
-use harmony_protocol::limits::PART_BYTES;
+use harmony_protocol::limits::{PART_BYTES, QUEUE_BYTES};
 use harmony_protocol::wire::{OutcomeCode, Role, Work};
 use harmony_protocol::worker::{Config, Finished, Output, Piece, Worker};
 use harmony_transport::{EVENTS_AT_ONCE, Event, Events, Transport, TransportError, sleep_until};
@@ -93,6 +93,7 @@ pub async fn run(args: WorkerArgs, closure: Option<Arc<Closure>>) -> Result<Ende
         seed,
         only: args.only(),
         part_bytes: PART_BYTES,
+        queue_bytes: QUEUE_BYTES,
     });
     let mut driver = Driver {
         closure,
@@ -256,6 +257,8 @@ impl Driver {
                     }
                 }
                 Output::ReadPiece { uid, piece } => self.read(uid, piece),
+                Output::Keep { uid, id, bytes } => self.spool.keep_payload(uid, id, &bytes),
+                Output::Discard { uid, id } => self.spool.payloads.discard(uid, id),
                 Output::Unspool { uid, number, attempt } => self.spool.forget((uid, number, attempt)),
                 Output::Release { uid } => {
                     self.chunks.release(uid);

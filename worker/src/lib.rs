@@ -9,6 +9,7 @@ pub mod executor;
 mod init;
 mod observe;
 pub mod parent;
+mod payloads;
 mod shortage;
 mod spool;
 

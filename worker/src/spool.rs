@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use harmony_protocol::ids::{Attempt, BatchUid};
 use harmony_protocol::limits::INLINE_BYTES;
-use harmony_protocol::worker::{Piece, Spooled};
+use harmony_protocol::worker::{PayloadId, Piece, Spooled};
+
+use crate::payloads::Payloads;
 
 /// Whose output a file holds.
 type Key = (BatchUid, u64, Attempt);
@@ -20,6 +22,7 @@ type Key = (BatchUid, u64, Attempt);
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
+    pub(crate) payloads: Payloads,
     kept: Mutex<BTreeMap<Key, Arc<File>>>,
 }
 
@@ -28,6 +31,7 @@ impl Spool {
     pub fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
+            payloads: Payloads::new(dir),
             kept: Mutex::default(),
         }
     }
@@ -50,19 +54,25 @@ impl Spool {
         self.kept().remove(&key);
     }
 
-    /// No output of this batch is needed any more.
+    /// Nothing of this batch is needed any more.
     pub(crate) fn release(&self, uid: BatchUid) {
         self.kept().retain(|key, _| key.0 != uid);
+        self.payloads.release(uid);
     }
 
-    /// Outputs that are kept.
+    /// Outputs and payloads that are kept.
     pub fn len(&self) -> usize {
-        self.kept().len()
+        self.kept().len() + self.payloads.len()
     }
 
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
-        self.kept().is_empty()
+        self.len() == 0
+    }
+
+    /// Keeps a piece of a payload, behind those before it. If that fails, the task fails that asks for the payload.
+    pub fn keep_payload(&self, uid: BatchUid, id: PayloadId, bytes: &[u8]) {
+        self.payloads.keep(uid, id, bytes);
     }
 }
 

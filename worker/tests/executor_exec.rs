@@ -21,7 +21,7 @@ use harmony_protocol::{
 use harmony_worker::Spool;
 use harmony_worker::executor::{ExecutorEvent, Setup, prepare};
 
-use crate::harness::{Bench, exec, task, wait_until};
+use crate::harness::{Bench, exec, kept_task, task, wait_until};
 
 fn sh(script: &str) -> Bench {
     Bench::start(exec(&["sh", "-c", script]))
@@ -409,4 +409,41 @@ fn without_any_command_it_says_the_way_out() {
         reason.contains("after `--`") && reason.contains("executor.exec.command"),
         "{reason}"
     );
+}
+
+#[test]
+fn a_payload_that_is_kept_is_the_standard_input_from_its_first_byte_on() {
+    let setup = exec(&["cksum"]);
+    let spool = Arc::clone(&setup.spool);
+    let mut bench = Bench::start(setup);
+    let long: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    bench.submit(vec![
+        kept_task(&spool, 0, 7, &long),
+        task(1, "short"),
+        kept_task(&spool, 2, 8, &long),
+    ]);
+    let mut finished = bench.finished(3);
+    finished.sort_by_key(|task| task.number);
+    let sums: Vec<_> = finished
+        .iter()
+        .map(|task| String::from_utf8_lossy(&task.output))
+        .collect();
+    assert!(sums[0].ends_with(" 3000000\n"), "{sums:?}");
+    assert!(sums[1].ends_with(" 5\n"), "the pipe is back: {sums:?}");
+    assert_eq!(sums[0], sums[2]);
+}
+
+#[test]
+fn a_payload_that_could_not_be_kept_fails_its_task_and_says_why() {
+    let mut setup = exec(&["cat"]);
+    setup.spool = Arc::new(Spool::new(Path::new("/nonexistent")));
+    let spool = Arc::clone(&setup.spool);
+    let mut bench = Bench::start(setup);
+    bench.submit(vec![kept_task(&spool, 0, 7, &[1; 10]), task(1, "short")]);
+    let mut finished = bench.finished(2);
+    finished.sort_by_key(|task| task.number);
+    let log = String::from_utf8_lossy(&finished[0].log);
+    assert_eq!(finished[0].outcome, OutcomeCode::ExecutorError);
+    assert!(log.contains("/nonexistent") && log.contains("--spool"), "{log}");
+    assert_eq!(finished[1].outcome, OutcomeCode::Succeeded);
 }

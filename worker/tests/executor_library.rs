@@ -21,7 +21,7 @@ use harmony_protocol::{
 };
 use harmony_worker::executor::{ExecutorEvent, Setup, Task, prepare};
 
-use crate::harness::{Bench, closure, task};
+use crate::harness::{Bench, closure, kept_task, task};
 
 #[test]
 fn the_closure_gets_its_task_and_its_answer_comes_back() {
@@ -50,6 +50,17 @@ fn the_closure_gets_its_task_and_its_answer_comes_back() {
             [format!("test/{number}/2:").as_bytes(), &[0, 255, b'\n']].concat()
         );
     }
+}
+
+#[test]
+fn the_closure_gets_a_payload_that_is_kept() {
+    let setup = closure();
+    let spool = Arc::clone(&setup.spool);
+    let long: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let right = long.clone();
+    let mut bench = Bench::library(&setup, move |task| Ok(vec![u8::from(task.payload == right)]));
+    bench.submit(vec![kept_task(&spool, 0, 7, &long)]);
+    assert_eq!(bench.finished(1)[0].output.as_ref(), [1]);
 }
 
 #[test]

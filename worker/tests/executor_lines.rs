@@ -6,6 +6,7 @@ mod harness;
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use harmony_protocol::wire::OutcomeCode;
 use harmony_worker::executor::{Finished, Setup};
 
-use crate::harness::{Bench, Task, lines, task, wait_until};
+use crate::harness::{Bench, Task, kept_task, lines, task, wait_until};
 
 fn sh(script: &str) -> Setup {
     lines(&["sh", "-c", script])
@@ -102,6 +103,27 @@ fn a_payload_with_a_line_feed_is_refused_at_once() {
         (finished[0].output.as_ref(), finished[2].output.as_ref()),
         (&b"good"[..], &b"fine"[..])
     );
+}
+
+#[test]
+fn a_payload_that_is_kept_is_a_line_among_others() {
+    let setup = lines(&["sed", "-u", "s/x*$//"]);
+    let spool = Arc::clone(&setup.spool);
+    let mut bench = Bench::start(setup);
+    let long = |head: &[u8]| [head, &vec![b'x'; 2_000_000]].concat();
+    bench.submit(vec![
+        task(0, "a"),
+        kept_task(&spool, 1, 7, &long(b"b")),
+        kept_task(&spool, 2, 8, &long(b"c\n")),
+        task(3, "dx"),
+        kept_task(&spool, 4, 9, &long(b"e")),
+    ]);
+    let mut finished = bench.finished(5);
+    finished.sort_by_key(|task| task.number);
+    assert_eq!(finished[2].outcome, OutcomeCode::ExecutorError);
+    assert!(String::from_utf8_lossy(&finished[2].log).contains("line feed"));
+    let answers: Vec<_> = [0, 1, 3, 4].map(|at| finished[at].output.as_ref()).to_vec();
+    assert_eq!(answers, [b"a", b"b", b"d", b"e"]);
 }
 
 #[test]

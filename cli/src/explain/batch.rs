@@ -166,6 +166,14 @@ fn of_ventilator(told: &Explanation, causes: &mut Vec<Cause>) {
         let text = format!("{} at workers{}", tasks(told.in_flight), oldest.unwrap_or_default());
         causes.push((Weight::Usual, text));
     }
+    for uploading in &told.uploading {
+        let text = format!(
+            "task {} is being sent: {}",
+            uploading.number,
+            words::uploading(uploading)
+        );
+        causes.push((Weight::Usual, text));
+    }
     if told.waiting > 0 {
         let retry = told.upcoming.iter().find_map(|upcoming| match upcoming.kind {
             UpcomingKind::Retry { number } => Some((number, upcoming.in_millis)),

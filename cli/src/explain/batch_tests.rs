@@ -52,6 +52,7 @@ fn running() -> Explanation {
             numbers: 50,
             first: 49,
         }],
+        uploading: Vec::new(),
         waiting: 1,
         held_back: 0,
         unsendable: 0,

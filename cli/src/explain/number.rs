@@ -143,6 +143,11 @@ fn of_ventilator(explained: &NumberExplanation) -> Told {
             let why = why.unwrap_or_else(|| "it is sent in its turn".to_owned());
             format!("waits to {again} (attempt {attempt}): {why}")
         }
+        NumberState::Uploading(uploading) => format!(
+            "is being sent (attempt {}): {}, and it runs when all of it is there",
+            uploading.attempt,
+            words::uploading(uploading)
+        ),
         NumberState::Waiting { attempt, due_millis } => format!(
             "waits for its next attempt: attempt {} failed, attempt {attempt} is due in {}",
             attempt.saturating_sub(1),

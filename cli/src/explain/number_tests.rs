@@ -1,6 +1,6 @@
 use harmony_protocol::limits::GONE_AFTER;
 use harmony_protocol::ventilator::{
-    CollectorStage, CollectorView, Hold, Rooms, Suspect, WorkerExplanation, WorkerStage,
+    CollectorStage, CollectorView, Hold, Rooms, Suspect, Uploading, WorkerExplanation, WorkerStage,
 };
 use harmony_protocol::wire::Health;
 
@@ -129,6 +129,16 @@ fn each_state_has_its_answer() {
         (
             ready(Some(Hold::OthersAlone { workers: 1 }), true, true),
             "another task runs alone",
+        ),
+        (
+            NumberState::Uploading(Uploading {
+                number: 42,
+                attempt: 1,
+                worker: "worker-1".into(),
+                sent: 3 << 19,
+                length: 600 << 20,
+            }),
+            "is being sent (attempt 1): 1.5 of the 600.0 MiB of its payload have gone to worker-1, and it runs when all of it is there",
         ),
         (
             NumberState::Waiting {

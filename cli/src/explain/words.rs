@@ -2,7 +2,7 @@
 
 use harmony_protocol::limits::{DEAD_AFTER, SILENT_AFTER};
 use harmony_protocol::ventilator::{
-    CollectorStage, CollectorView, Hold, NoRoom, Rooms, Suspect, WorkerExplanation, WorkerStage,
+    CollectorStage, CollectorView, Hold, NoRoom, Rooms, Suspect, Uploading, WorkerExplanation, WorkerStage,
 };
 use harmony_protocol::wire::Health;
 use k8s_openapi::jiff::Timestamp;
@@ -85,13 +85,15 @@ fn no_room(rooms: Rooms) -> String {
         share,
         bytes,
         alone,
+        uploads,
     } = rooms;
-    let all = credit + share + bytes + alone;
+    let all = credit + share + bytes + alone + uploads;
     let parts = [
         (credit, "full"),
         (share, "with their share of what is left"),
         (bytes, "without room for so large a payload"),
         (alone, "running a task alone"),
+        (uploads, "waiting until a long payload that is on its way is complete"),
     ];
     let parts: Vec<String> = parts
         .into_iter()
@@ -167,9 +169,22 @@ pub(crate) fn worker_state(worker: &WorkerExplanation) -> String {
             Some(NoRoom::Share) => "has its share of what is left",
             Some(NoRoom::Bytes) => "has no room for so large a payload",
             Some(NoRoom::Alone) => "runs a task alone",
+            Some(NoRoom::Uploads) => "waits until a long payload that is on its way is complete",
         },
     };
     state.to_owned()
+}
+
+/// How far a payload is.
+pub(super) fn uploading(uploading: &Uploading) -> String {
+    let tenths = |bytes: u64| (bytes * 10) >> 20;
+    let mebibytes = |bytes: u64| format!("{}.{}", tenths(bytes) / 10, tenths(bytes) % 10);
+    format!(
+        "{} of the {} MiB of its payload have gone to {}",
+        mebibytes(uploading.sent),
+        mebibytes(uploading.length),
+        uploading.worker
+    )
 }
 
 /// A worker that went away.

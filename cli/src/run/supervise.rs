@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{InstanceId, ProcessId};
-use harmony_protocol::ventilator::{Config, Event, Progress, Ventilator};
+use harmony_protocol::ventilator::{Config, Cut, Event, Progress, Ventilator};
 use harmony_protocol::wire::{Health, Policy, Role, Work};
 use harmony_transport::{Transport, sleep_until};
 use harmony_ventilator::driver::{self, Command, Host};
@@ -177,6 +177,7 @@ fn config(plan: &Plan, parts: &Parts) -> Config {
         deadline: plan.time_left(),
         success: success_policy(&batch.success_policy),
         workers_are_mended: false,
+        cut: Cut::default(),
     }
 }
 

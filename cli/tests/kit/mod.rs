@@ -8,6 +8,7 @@
 )]
 
 mod marks;
+pub mod memory;
 pub mod metrics;
 mod outcome;
 pub mod pods;
@@ -16,6 +17,7 @@ mod run;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -176,4 +178,15 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Opt
         assert!(Instant::now() < give_up, "waited {patience:?} for {what}");
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// The SHA-256 of what a command says, as `sha256sum` writes it.
+pub fn sha256(command: &mut Command) -> String {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let sum = Command::new("sha256sum")
+        .stdin(child.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    String::from_utf8(sum.stdout).unwrap()
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use harmony_api::Tasks;
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, InstanceId, ProcessId};
-use harmony_protocol::ventilator::{Config, Event, Ventilator};
+use harmony_protocol::ventilator::{Config, Cut, Event, Ventilator};
 use harmony_protocol::wire::{Executor, Policy, Role, Work};
 use harmony_transport::Transport;
 use harmony_ventilator::driver::{Command as Order, Host, run};
@@ -169,6 +169,7 @@ impl Pods {
             deadline: None,
             success: None,
             workers_are_mended: false,
+            cut: Cut::default(),
         };
         let worker = Order::Worker {
             name: "w".to_owned(),

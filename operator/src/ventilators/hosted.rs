@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{Epoch, InstanceId, ProcessId};
-use harmony_protocol::ventilator::{Config, Event, Progress, Ventilator, WorkerView};
+use harmony_protocol::ventilator::{Config, Cut, Event, Progress, Ventilator, WorkerView};
 use harmony_protocol::wire::{Role, Work};
 use harmony_transport::{Meter, Transport};
 use harmony_ventilator::driver::{self, Command, Host};
@@ -350,6 +350,7 @@ fn config(name: &str, launch: Launch, completions: u64) -> Config {
         success: launch.success,
         // The reconciler says what is wrong with its pods, and replaces them.
         workers_are_mended: true,
+        cut: Cut::default(),
     }
 }
 

@@ -28,32 +28,58 @@ pub(super) struct Locate {
 }
 
 /// What goes to one worker in one message.
-struct Parcel {
+#[derive(Default)]
+pub(super) struct Parcel {
     entries: Vec<TaskEntry>,
     payloads: Vec<u8>,
+    /// The payload of its one task went ahead.
+    parted: bool,
     /// Tasks and bytes that may go in.
     tasks: u64,
     bytes: u64,
     /// The worker has nothing in flight, so that the first task may exceed the bytes.
     idle: bool,
     max_payload: u64,
+    /// Payloads with more bytes do not go in.
+    inline: u64,
 }
 
 /// What became of one number.
 enum Packed {
     In,
     Full,
-    TooLarge(usize),
+    /// Its payload has so many bytes and goes ahead in parts.
+    Long(u64),
+    TooLarge(u64),
+}
+
+/// What became of a run of numbers.
+enum PackedRun {
+    In,
+    Full,
+    /// This number goes ahead in parts, and the rest of the run went back.
+    Long(u64, u64),
 }
 
 impl Parcel {
+    /// A task whose payload went ahead.
+    pub(super) fn parted(entry: TaskEntry) -> Self {
+        Self {
+            entries: vec![entry],
+            parted: true,
+            ..Self::default()
+        }
+    }
+
     fn pack(&mut self, number: u64, attempt: Attempt, payloads: &mut dyn Payloads) -> Result<Packed, String> {
         let before = self.payloads.len();
-        let length = payloads.append(number, &mut self.payloads)?;
+        let length = payloads.append(number, 0..self.inline, &mut self.payloads)?;
         let size = self.payloads.len() as u64;
         let first = self.entries.is_empty();
-        let packed = if length as u64 > self.max_payload {
+        let packed = if length > self.max_payload {
             Packed::TooLarge(length)
+        } else if length > self.inline {
+            Packed::Long(length)
         } else if size > self.bytes && !(first && self.idle) || size > TASKS_BYTES as u64 && !first {
             Packed::Full
         } else {
@@ -73,10 +99,12 @@ impl Parcel {
 impl Ventilator {
     /// Sends what may be sent.
     pub(super) fn dispatch(&mut self, now: Instant, payloads: &mut dyn Payloads) {
-        let before = self.dispatched;
+        let before = (self.dispatched, self.payload_bytes);
+        self.give_up_uploads();
         let Ok(gate) = self.gate() else { return };
+        self.advance_uploads(now, gate, payloads);
         if gate.hold_alone().is_none() {
-            self.dispatch_lonely(now, payloads);
+            self.dispatch_lonely(now, gate, payloads);
         }
         while self.work.len() > 0 && !gate.quiet {
             let Some(link) = self.next_in_turn() else { break };
@@ -85,7 +113,7 @@ impl Ventilator {
                 break;
             }
         }
-        self.note_stall(now, self.dispatched > before);
+        self.note_stall(now, (self.dispatched, self.payload_bytes) != before);
         self.tell_wants();
     }
 
@@ -114,13 +142,27 @@ impl Ventilator {
         let Some(mut parcel) = self.parcel(link, tasks) else {
             return false;
         };
+        if let Some(member) = self.fleet.members.get_mut(&link) {
+            member.behind_uploads = false;
+        }
         let (mut full, mut progress) = (false, false);
         while !full && (parcel.entries.len() as u64) < parcel.tasks {
             let most = parcel.tasks - parcel.entries.len() as u64;
             let Some(run) = self.next_run(most, gate) else { break };
             progress = true;
             match self.pack_run(run, &mut parcel, payloads) {
-                Ok(packed_all) => full = !packed_all,
+                Ok(PackedRun::In) => {}
+                Ok(PackedRun::Full) => full = true,
+                Ok(PackedRun::Long(number, length)) => {
+                    // What is packed goes first, since it is lower.
+                    if !parcel.entries.is_empty() {
+                        self.send_tasks(now, link, parcel, false);
+                    }
+                    if self.begin_upload(link, (number, run.value), length, false).is_some() {
+                        self.advance_upload(now, number, gate, payloads);
+                    }
+                    return true;
+                }
                 Err(reason) => {
                     self.work.add((run.first, run.last), run.value);
                     self.fail(reason);
@@ -150,6 +192,8 @@ impl Ventilator {
             bytes: member.credit().1,
             idle: member.in_flight == 0,
             max_payload: member.max_payload,
+            inline: self.config.cut.inline as u64,
+            parted: false,
         })
     }
 
@@ -161,24 +205,35 @@ impl Ventilator {
         }
     }
 
-    /// Packs a run; what does not fit goes back. False if the parcel is full.
-    fn pack_run(&mut self, run: Run<Todo>, parcel: &mut Parcel, payloads: &mut dyn Payloads) -> Result<bool, String> {
+    /// Packs a run; what does not fit goes back.
+    fn pack_run(
+        &mut self,
+        run: Run<Todo>,
+        parcel: &mut Parcel,
+        payloads: &mut dyn Payloads,
+    ) -> Result<PackedRun, String> {
         for number in run.first..=run.last {
             match parcel.pack(number, run.value.attempt, payloads)? {
                 Packed::In => {}
                 Packed::Full => {
                     self.work.add((number, run.last), run.value);
-                    return Ok(false);
+                    return Ok(PackedRun::Full);
+                }
+                Packed::Long(length) => {
+                    if number < run.last {
+                        self.work.add((number + 1, run.last), run.value);
+                    }
+                    return Ok(PackedRun::Long(number, length));
                 }
                 Packed::TooLarge(length) => {
                     self.report_unsendable(number, run.value.attempt, length, parcel.max_payload);
                 }
             }
         }
-        Ok(true)
+        Ok(PackedRun::In)
     }
 
-    fn report_unsendable(&mut self, number: u64, attempt: Attempt, length: usize, most: u64) {
+    fn report_unsendable(&mut self, number: u64, attempt: Attempt, length: u64, most: u64) {
         let reason = format!("the payload has {length} bytes, a worker takes at most {most}");
         self.unsendable.insert(number, (attempt, reason.clone()));
         self.send_loss(Loss::Unsendable {
@@ -188,10 +243,14 @@ impl Ventilator {
         });
     }
 
-    fn send_tasks(&mut self, now: Instant, link: LinkId, parcel: Parcel, alone: bool) {
+    pub(super) fn send_tasks(&mut self, now: Instant, link: LinkId, parcel: Parcel, alone: bool) {
         let Some(member) = self.fleet.members.get_mut(&link) else {
             return;
         };
+        if alone {
+            member.alone.extend(parcel.entries.iter().map(|entry| entry.number));
+            member.alone_begun = None;
+        }
         member.sent(parcel.entries.len() as u64, parcel.payloads.len() as u64);
         self.dispatched += parcel.entries.len() as u64;
         self.payload_bytes += parcel.payloads.len() as u64;
@@ -218,6 +277,7 @@ impl Ventilator {
             epoch: self.epoch,
             alone,
             backup: false,
+            parted: parcel.parted,
             entries: parcel.entries,
             payloads: parcel.payloads.into(),
         };
@@ -226,7 +286,7 @@ impl Ventilator {
     }
 
     /// Numbers that were in flight at too many deaths run alone.
-    fn dispatch_lonely(&mut self, now: Instant, payloads: &mut dyn Payloads) {
+    fn dispatch_lonely(&mut self, now: Instant, gate: Gate, payloads: &mut dyn Payloads) {
         while self.work.lonely() > 0 {
             let Ok(link) = self.place_alone() else { return };
             let Some(mut parcel) = self.parcel(link, 1) else { return };
@@ -234,18 +294,18 @@ impl Ventilator {
                 return;
             };
             parcel.idle = true;
+            let todo = Todo { attempt, resend: true };
             match parcel.pack(number, attempt, payloads) {
-                Ok(Packed::In) => {
-                    if let Some(member) = self.fleet.members.get_mut(&link) {
-                        member.alone.insert(number);
-                        member.alone_begun = None;
-                    }
-                    self.send_tasks(now, link, parcel, true);
-                }
+                Ok(Packed::In) => self.send_tasks(now, link, parcel, true),
                 Ok(Packed::TooLarge(length)) => self.report_unsendable(number, attempt, length, parcel.max_payload),
-                Ok(Packed::Full) => return self.work.add((number, number), Todo { attempt, resend: true }),
+                Ok(Packed::Long(length)) => {
+                    if self.begin_upload(link, (number, todo), length, true).is_some() {
+                        self.advance_upload(now, number, gate, payloads);
+                    }
+                }
+                Ok(Packed::Full) => return self.work.add((number, number), todo),
                 Err(reason) => {
-                    self.work.add((number, number), Todo { attempt, resend: true });
+                    self.work.add((number, number), todo);
                     return self.fail(reason);
                 }
             }

@@ -46,6 +46,8 @@ pub(crate) struct Member {
     window: u64,
     /// The next task does not fit into its bytes: it waits for more, or until nothing is in flight there.
     pub(crate) starved: bool,
+    /// The next payload is long, and another one is under way there, or too many are elsewhere.
+    pub(crate) behind_uploads: bool,
     /// It has had no bound link to the collector for too long.
     pub(crate) unbound: bool,
     /// Nothing new goes there.
@@ -74,6 +76,7 @@ impl Member {
             credit: None,
             window: 0,
             starved: false,
+            behind_uploads: false,
             unbound: false,
             draining: false,
             alone: BTreeSet::new(),
@@ -138,6 +141,11 @@ impl Member {
         self.want.bytes_sent += bytes;
         self.want.backlog = self.want.backlog.saturating_sub(tasks);
         self.in_flight += tasks;
+    }
+
+    /// A piece of a payload went ahead.
+    pub(crate) fn sent_part(&mut self, bytes: u64) {
+        self.want.bytes_sent += bytes;
     }
 
     /// Whether it gets nothing new. What was granted to it is void with the next WANT, which asks for nothing.

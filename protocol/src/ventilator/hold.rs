@@ -52,6 +52,9 @@ pub struct Rooms {
     pub bytes: usize,
     /// They run a number alone.
     pub alone: usize,
+    /// The next payload is long, and as many are under way as may be.
+    #[serde(default)]
+    pub uploads: usize,
 }
 
 /// Why a worker that may get tasks gets none now.
@@ -66,6 +69,8 @@ pub enum NoRoom {
     Bytes,
     /// It runs a number alone.
     Alone,
+    /// The next payload is long, and another one is under way there, or as many as may be are elsewhere.
+    Uploads,
 }
 
 /// Which numbers may be sent.
@@ -146,6 +151,9 @@ impl Ventilator {
         if member.starved && member.in_flight > 0 {
             return Err(NoRoom::Bytes);
         }
+        if member.behind_uploads && !self.work.may_upload(link) {
+            return Err(NoRoom::Uploads);
+        }
         let credit = member.credit().0;
         if credit == 0 {
             return Err(NoRoom::Credit);
@@ -174,29 +182,42 @@ impl Ventilator {
                 NoRoom::Share => &mut rooms.share,
                 NoRoom::Bytes => &mut rooms.bytes,
                 NoRoom::Alone => &mut rooms.alone,
+                NoRoom::Uploads => &mut rooms.uploads,
             } += 1;
         }
         Some(Hold::NoRoom(rooms))
     }
 
-    /// The worker for the next number that runs alone: at most half of the workers are used for that.
-    pub(super) fn place_alone(&self) -> Result<LinkId, Hold> {
+    /// How many workers run a number alone, if one more may.
+    pub(super) fn busy_alone(&self) -> Result<usize, Hold> {
         let members = self.fleet.members.values();
         let busy = members.filter(|member| !member.alone.is_empty()).count();
         if busy >= (self.fleet.ready().count() / 2).max(1) {
             return Err(Hold::OthersAlone { workers: busy });
         }
-        let ready = self.fleet.ready();
-        let free = ready.filter(|(_, member)| member.alone.is_empty() && member.credit().0 > 0);
+        Ok(busy)
+    }
+
+    /// The worker for the next number that runs alone: at most half of the workers are used for that.
+    pub(super) fn place_alone(&self) -> Result<LinkId, Hold> {
+        let busy = self.busy_alone()?;
+        // Whether its payload is long is not known yet.
+        let open = |link: LinkId| self.work.may_upload(link);
+        let free = self
+            .fleet
+            .ready()
+            .filter(|(link, member)| member.alone.is_empty() && member.credit().0 > 0 && open(*link));
         let link = free.min_by_key(|(_, member)| member.in_flight).map(|(link, _)| link);
         link.ok_or_else(|| {
-            let credit = self.fleet.ready().filter(|(_, member)| member.alone.is_empty()).count();
+            let others = || self.fleet.ready().filter(|(_, member)| member.alone.is_empty());
+            let uploads = others().filter(|(link, _)| !open(*link)).count();
             if self.fleet.ready().next().is_none() {
                 Hold::NoWorker
             } else {
                 Hold::NoRoom(Rooms {
-                    credit,
+                    credit: others().count() - uploads,
                     alone: busy,
+                    uploads,
                     ..Rooms::default()
                 })
             }

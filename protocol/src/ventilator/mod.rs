@@ -9,12 +9,14 @@ mod losses;
 mod missing;
 mod settling;
 mod success;
+mod uploads;
 mod view;
 mod work;
 mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use self::collector_link::CollectorLink;
 use self::dispatch::Locate;
 pub use self::explain::{
     CollectorStage, CollectorView, Explanation, Missing, NumberExplanation, NumberState, Ready, Straggler, Suspect,
-    Upcoming, UpcomingKind, WorkerExplanation,
+    Upcoming, UpcomingKind, Uploading, WorkerExplanation,
 };
 use self::fleet::Fleet;
 pub use self::hold::{Hold, NoRoom, Rooms};
@@ -36,6 +38,7 @@ pub use self::view::{Progress, Snapshot, WorkerStage, WorkerView};
 use self::work::Work;
 use crate::dialler::Dialler;
 use crate::ids::{Alias, Attempt, BatchUid, Epoch, InstanceId, LinkId};
+use crate::limits::{INLINE_BYTES, PART_BYTES};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::set::NumberSet;
 use crate::spans::SpanMap;
@@ -70,6 +73,26 @@ pub struct Config {
     pub success: Option<SuccessPolicy>,
     /// Somebody puts others in the place of workers that are broken: one that cannot run the executor does not end the batch.
     pub workers_are_mended: bool,
+    /// Which payloads go in parts.
+    pub cut: Cut,
+}
+
+/// How payloads are cut for sending. By default as long as the protocol allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Bytes of a payload that goes whole at most, up to [`INLINE_BYTES`].
+    pub inline: usize,
+    /// Bytes of one PART of a longer one at most, up to [`PART_BYTES`].
+    pub part: usize,
+}
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self {
+            inline: INLINE_BYTES,
+            part: PART_BYTES,
+        }
+    }
 }
 
 /// The reason with which a batch ends early that has met its success policy.
@@ -77,11 +100,12 @@ pub const SUCCESS_POLICY: &str = "SuccessPolicy";
 
 /// Where payloads come from, by number.
 pub trait Payloads {
-    /// Appends the payload of a number to the buffer and returns its length in bytes.
+    /// Appends what lies in `range` of the payload of a number to the buffer, and returns the length of the whole payload; both
+    /// in bytes. A range may end behind the payload.
     ///
     /// # Errors
     /// Says why it cannot be read; the batch cannot go on then.
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String>;
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, String>;
 }
 
 /// What the driver is to do.
@@ -226,6 +250,8 @@ pub struct Ventilator {
 impl Ventilator {
     /// A ventilator without links. It has nothing to do until it knows its collector and its workers.
     pub fn new(mut config: Config) -> Self {
+        config.cut.inline = config.cut.inline.min(INLINE_BYTES);
+        config.cut.part = config.cut.part.clamp(1, PART_BYTES);
         Self {
             success: Success::new(config.success.take()),
             sessions: Sessions::new(config.identity.clone()),

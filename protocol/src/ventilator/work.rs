@@ -1,10 +1,12 @@
-//! The work that is left: what may be sent now, what waits for its next attempt, and what must run alone.
+//! The work that is left: what may be sent now, what is being sent in parts, what waits for its next attempt, and what must run
+//! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use crate::ids::Attempt;
-use crate::limits::DEATHS_BEFORE_ALONE;
+use super::uploads::Upload;
+use crate::ids::{Attempt, LinkId};
+use crate::limits::{DEATHS_BEFORE_ALONE, UPLOADS_AT_ONCE};
 use crate::spans::{Run, SpanMap};
 use crate::wire::Span;
 
@@ -23,6 +25,8 @@ pub(crate) enum Place {
     Ready(Todo),
     /// It may be sent, to run alone.
     Lonely(Attempt),
+    /// Its payload is on its way to a worker.
+    Uploading(Upload),
     /// It waits until then.
     Waiting(Instant, Attempt),
 }
@@ -33,6 +37,8 @@ pub(crate) struct Work {
     todo: SpanMap<Todo>,
     /// Like `todo`, for numbers that were in flight at too many deaths.
     lonely: BTreeMap<u64, Attempt>,
+    /// Numbers whose payload goes ahead in parts; at most [`UPLOADS_AT_ONCE`].
+    uploads: BTreeMap<u64, Upload>,
     waiting: BTreeMap<u64, (Instant, Attempt)>,
     due: BTreeSet<(Instant, u64)>,
     /// Worker deaths that unsettled numbers were in flight at.
@@ -78,6 +84,7 @@ impl Work {
     pub(crate) fn remove(&mut self, (first, last): Span) {
         self.todo.remove((first, last));
         take_range(&mut self.lonely, (first, last));
+        take_range(&mut self.uploads, (first, last));
         for (number, (due, _)) in take_range(&mut self.waiting, (first, last)) {
             self.due.remove(&(due, number));
         }
@@ -94,6 +101,7 @@ impl Work {
         let found = self.place(number).map(|place| match place {
             Place::Ready(todo) => todo.attempt,
             Place::Lonely(found) | Place::Waiting(_, found) => found,
+            Place::Uploading(upload) => upload.todo.attempt,
         });
         found.is_some_and(|found| found >= attempt)
     }
@@ -107,7 +115,8 @@ impl Work {
                 .map(|(due, attempt)| Place::Waiting(*due, *attempt))
         };
         let lonely = || self.lonely.get(&number).map(|attempt| Place::Lonely(*attempt));
-        ready.or_else(waiting).or_else(lonely)
+        let uploading = || self.uploads.get(&number).map(|upload| Place::Uploading(*upload));
+        ready.or_else(waiting).or_else(lonely).or_else(uploading)
     }
 
     /// The numbers that may be sent, but for those that run alone.
@@ -162,6 +171,32 @@ impl Work {
         self.lonely.pop_first()
     }
 
+    /// The payload of a number begins to go ahead.
+    pub(super) fn begin_upload(&mut self, number: u64, upload: Upload) {
+        self.uploads.insert(number, upload);
+    }
+
+    /// What goes ahead, and how far it is.
+    pub(super) fn uploads(&self) -> impl Iterator<Item = (u64, &Upload)> {
+        self.uploads.iter().map(|(number, upload)| (*number, upload))
+    }
+
+    pub(super) fn upload(&mut self, number: u64) -> Option<&mut Upload> {
+        self.uploads.get_mut(&number)
+    }
+
+    /// Whether the payload of one more number may go ahead to a worker.
+    pub(super) fn may_upload(&self, link: LinkId) -> bool {
+        self.uploads.len() < UPLOADS_AT_ONCE && self.uploads.values().all(|upload| upload.link != link)
+    }
+
+    /// What went ahead of a number was in vain: it is to be sent anew.
+    pub(super) fn give_up_upload(&mut self, number: u64) {
+        if let Some(upload) = self.uploads.remove(&number) {
+            self.add((number, number), upload.todo);
+        }
+    }
+
     /// One more death while this number was in flight.
     pub(crate) fn count_death(&mut self, number: u64) {
         let count = self.deaths.entry(number).or_default();
@@ -189,6 +224,9 @@ impl Work {
         for run in self.todo.iter().filter(|run| !run.value.resend) {
             fresh.insert((run.first, run.last), run.value);
         }
+        for (number, upload) in self.uploads.iter().filter(|(_, upload)| !upload.todo.resend) {
+            fresh.insert((*number, *number), upload.todo);
+        }
         fresh
     }
 
@@ -196,13 +234,14 @@ impl Work {
     pub(crate) fn clear(&mut self) {
         self.todo.clear();
         self.lonely.clear();
+        self.uploads.clear();
         self.waiting.clear();
         self.due.clear();
     }
 
-    /// Numbers that may be sent now.
+    /// Numbers that may be sent now, or whose payload goes ahead.
     pub(crate) fn len(&self) -> u64 {
-        self.todo.len() + self.lonely.len() as u64
+        self.todo.len() + self.lonely.len() as u64 + self.uploads.len() as u64
     }
 
     /// Numbers that must run alone and may be sent now.
@@ -223,13 +262,12 @@ impl Work {
     pub(crate) fn sanity_check(&self) {
         self.todo.sanity_check();
         assert_eq!(self.waiting.len(), self.due.len(), "waiting numbers");
-        for number in self.lonely.keys().chain(self.waiting.keys()) {
+        let elsewhere = self.lonely.keys().chain(self.waiting.keys()).chain(self.uploads.keys());
+        let mut seen = BTreeSet::new();
+        for number in elsewhere {
             assert!(self.todo.value(*number).is_none(), "{number} is in two places");
+            assert!(seen.insert(*number), "{number} is in two places besides");
         }
-        assert!(
-            self.lonely.keys().all(|number| !self.waiting.contains_key(number)),
-            "lonely and waiting"
-        );
     }
 }
 

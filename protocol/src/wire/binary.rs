@@ -17,6 +17,7 @@ pub(super) const PART_INDEX_BYTES: usize = 32;
 
 const ALONE: u32 = 1;
 const BACKUP: u32 = 2;
+const PARTED: u32 = 4;
 
 /// How an output travels.
 const INLINE: u8 = 0;
@@ -91,7 +92,8 @@ pub(super) fn decode_ack(body: &[u8]) -> Result<Ack, WireError> {
 pub(super) fn encode_tasks(tasks: &Tasks) -> Bytes {
     let mut out = Vec::with_capacity(INDEX_HEAD_BYTES + tasks.entries.len() * TASK_BYTES);
     out.put_u64(tasks.epoch);
-    out.put_u32(if tasks.alone { ALONE } else { 0 } | if tasks.backup { BACKUP } else { 0 });
+    let flag = |set, flag| if set { flag } else { 0 };
+    out.put_u32(flag(tasks.alone, ALONE) | flag(tasks.backup, BACKUP) | flag(tasks.parted, PARTED));
     out.put_u32(count(tasks.entries.len()));
     for entry in &tasks.entries {
         out.put_u64(entry.number);
@@ -104,16 +106,22 @@ pub(super) fn encode_tasks(tasks: &Tasks) -> Bytes {
 pub(super) fn decode_tasks([index, payloads]: &[Bytes; 2]) -> Result<Tasks, WireError> {
     let kind = Kind::Tasks;
     let (epoch, flags, records) = split::<TASK_BYTES>(kind, index, "tasks", limits::TASKS_PER_MESSAGE)?;
-    if flags & !(ALONE | BACKUP) != 0 {
+    if flags & !(ALONE | BACKUP | PARTED) != 0 {
         return Err(WireError::Flags { found: flags });
     }
-    let alone = flags & ALONE != 0;
-    if alone && records.len() != 1 {
-        return Err(WireError::Alone {
-            kind,
-            found: records.len() as u64,
-        });
+    let (alone, parted) = (flags & ALONE != 0, flags & PARTED != 0);
+    let found = records.len() as u64;
+    if alone && found != 1 {
+        return Err(WireError::Alone { kind, found });
     }
+    if parted && found != 1 {
+        return Err(WireError::Parted { found });
+    }
+    let most = if parted {
+        limits::MAX_PARTED
+    } else {
+        limits::INLINE_BYTES as u64
+    };
     let mut entries = Vec::with_capacity(records.len());
     let mut declared = 0;
     for record in records {
@@ -125,8 +133,11 @@ pub(super) fn decode_tasks([index, payloads]: &[Bytes; 2]) -> Result<Tasks, Wire
         };
         check::number(kind, entry.number)?;
         check::attempt(kind, entry.number, entry.attempt)?;
-        check::length(kind, "a payload", entry.length, limits::MAX_PAYLOAD)?;
-        declared += u64::from(entry.length);
+        check::length(kind, "a payload", entry.length, most)?;
+        if parted && entry.length == 0 {
+            return Err(WireError::NoParts { number: entry.number });
+        }
+        declared += if parted { 0 } else { u64::from(entry.length) };
         entries.push(entry);
     }
     check::payload(kind, payloads.len(), declared)?;
@@ -134,6 +145,7 @@ pub(super) fn decode_tasks([index, payloads]: &[Bytes; 2]) -> Result<Tasks, Wire
         epoch,
         alone,
         backup: flags & BACKUP != 0,
+        parted,
         entries,
         payloads: payloads.clone(),
     })

@@ -120,7 +120,7 @@ pub enum WireError {
         declared: u64,
     },
     /// TASKS has unknown flags.
-    #[error("TASKS has flags {found:#x}; known are 1 (alone) and 2 (backup)")]
+    #[error("TASKS has flags {found:#x}; known are 1 (alone), 2 (backup) and 4 (parted)")]
     Flags {
         /// All flags.
         found: u32,
@@ -174,6 +174,18 @@ pub enum WireError {
         kind: Kind,
         /// How many numbers there are.
         found: u64,
+    },
+    /// What came in parts is not one task.
+    #[error("TASKS says parted of {found} tasks; it goes with exactly 1")]
+    Parted {
+        /// How many tasks there are.
+        found: u64,
+    },
+    /// What came in parts is empty.
+    #[error("TASKS says that the payload of number {number} came in parts, yet it has no bytes")]
+    NoParts {
+        /// Whose payload it is.
+        number: u64,
     },
     /// A span ends before it begins.
     #[error("{kind} has a span from {first} to {last}; the first must not be above the last")]

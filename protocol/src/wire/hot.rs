@@ -40,6 +40,8 @@ pub struct Tasks {
     pub alone: bool,
     /// These are backup copies of tasks in flight elsewhere.
     pub backup: bool,
+    /// The payload of the one task in this message came in PARTs and so is not among the bytes of the message.
+    pub parted: bool,
     /// What to run.
     pub entries: Vec<TaskEntry>,
     /// All payloads end to end.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::credit::Door;
 use super::outcomes::Outcomes;
+use super::payloads::{Payload, Payloads};
 use super::{Finished, Task};
 use crate::durations::{Durations, micros};
 use crate::ids::{Alias, Attempt, Epoch, InstanceId, LinkId};
@@ -121,6 +122,7 @@ pub(crate) struct Batch {
     behind: BTreeMap<u64, Waiting>,
     held: HashMap<u64, Hold, BuildHasherDefault<NumberHasher>>,
     running: usize,
+    pub(super) payloads: Payloads,
     pub(crate) outcomes: Outcomes,
 }
 
@@ -141,6 +143,7 @@ impl Batch {
             behind: BTreeMap::new(),
             held: HashMap::default(),
             running: 0,
+            payloads: Payloads::default(),
             outcomes: Outcomes::default(),
         }
     }
@@ -155,19 +158,25 @@ impl Batch {
         if hold.attempt >= task.attempt {
             if mutant::on(Mutant::SecondCopy) {
                 self.enqueue(Waiting { task, since: now });
+            } else {
+                self.payloads.drop(&task.payload);
             }
             return;
         }
         match hold.progress {
             Progress::Queued => {
                 hold.attempt = task.attempt;
-                self.unqueue(|queued| queued.number == task.number);
+                for replaced in self.unqueue(|queued| queued.number == task.number) {
+                    self.payloads.drop(&replaced.payload);
+                }
                 self.enqueue(Waiting { task, since: now });
             }
             Progress::Running => {
-                self.behind.insert(task.number, Waiting { task, since: now });
+                if let Some(replaced) = self.behind.insert(task.number, Waiting { task, since: now }) {
+                    self.payloads.drop(&replaced.task.payload);
+                }
             }
-            Progress::Done { succeeded: true } => {}
+            Progress::Done { succeeded: true } => self.payloads.drop(&task.payload),
             Progress::Done { succeeded: false } => {
                 *hold = Hold::queued(task.attempt, Some(hold.attempt));
                 self.enqueue(Waiting { task, since: now });
@@ -176,7 +185,7 @@ impl Batch {
     }
 
     fn enqueue(&mut self, waiting: Waiting) {
-        self.queue_bytes += waiting.task.payload.len() as u64;
+        self.queue_bytes += waiting.task.payload.held();
         self.queue.push_back(waiting);
     }
 
@@ -185,7 +194,7 @@ impl Batch {
         let (out, rest): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|waiting| test(&waiting.task));
         self.queue = rest.into();
         let out: Vec<Task> = out.into_iter().map(|waiting| waiting.task).collect();
-        self.queue_bytes -= out.iter().map(|task| task.payload.len() as u64).sum::<u64>();
+        self.queue_bytes -= out.iter().map(|task| task.payload.held()).sum::<u64>();
         out
     }
 
@@ -202,7 +211,8 @@ impl Batch {
                 break;
             };
             waits.add(micros(now.saturating_duration_since(since)));
-            self.queue_bytes -= task.payload.len() as u64;
+            self.queue_bytes -= task.payload.held();
+            self.payloads.start(task.number, &task.payload);
             if let Some(hold) = self.held.get_mut(&task.number) {
                 hold.progress = Progress::Running;
             }
@@ -225,12 +235,16 @@ impl Batch {
         let succeeded = finished.outcome == OutcomeCode::Succeeded;
         hold.progress = Progress::Done { succeeded };
         self.running -= 1;
+        self.payloads.end(finished.number);
         if !self.behind.is_empty()
             && let Some(next) = self.behind.remove(&finished.number)
-            && !succeeded
         {
-            *hold = Hold::queued(next.task.attempt, Some(hold.attempt));
-            self.enqueue(next);
+            if succeeded {
+                self.payloads.drop(&next.task.payload);
+            } else {
+                *hold = Hold::queued(next.task.attempt, Some(hold.attempt));
+                self.enqueue(next);
+            }
         }
         self.outcomes.push(now, finished);
         true
@@ -250,9 +264,13 @@ impl Batch {
             return None;
         }
         self.running -= 1;
+        self.payloads.end(number);
         self.unhold(number);
-        let attempt = self.behind.remove(&number).map_or(attempt, |next| next.task.attempt);
-        Some((number, attempt))
+        let next = self.behind.remove(&number);
+        if let Some(next) = &next {
+            self.payloads.drop(&next.task.payload);
+        }
+        Some((number, next.map_or(attempt, |next| next.task.attempt)))
     }
 
     /// Takes queued tasks out to hand them back: those in the spans, or all.
@@ -260,6 +278,7 @@ impl Batch {
         let wanted = |number: u64| spans.is_none_or(|spans| contains(spans, number));
         let tasks = self.unqueue(|task| wanted(task.number));
         for task in &tasks {
+            self.payloads.drop(&task.payload);
             self.unhold(task.number);
         }
         tasks.iter().map(|task| (task.number, task.attempt)).collect()
@@ -405,8 +424,14 @@ impl Batch {
             .filter(|hold| hold.progress == Progress::Running)
             .count();
         assert_eq!(running, self.running, "running numbers");
-        let bytes: usize = self.queue.iter().map(|waiting| waiting.task.payload.len()).sum();
-        assert_eq!(bytes as u64, self.queue_bytes, "queued bytes");
+        let bytes: u64 = self.queue.iter().map(|waiting| waiting.task.payload.held()).sum();
+        assert_eq!(bytes, self.queue_bytes, "queued bytes");
+        let waiting = self.queue.iter().chain(self.behind.values());
+        self.payloads.sanity_check(
+            waiting
+                .filter(|waiting| matches!(waiting.task.payload, Payload::Kept { .. }))
+                .count(),
+        );
         assert!(
             self.behind.keys().all(|number| self.held.contains_key(number)),
             "behind nothing"
@@ -471,7 +496,7 @@ mod tests {
         Task {
             number: 7,
             attempt,
-            payload: Bytes::new(),
+            payload: Bytes::new().into(),
             alone: false,
         }
     }

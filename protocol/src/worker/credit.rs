@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{Alias, Attempt, LinkId};
-use crate::limits::QUEUE_BYTES;
 use crate::mutant::{self, Mutant};
 use crate::wire::{Credit, Want};
 
@@ -19,19 +18,41 @@ struct Account {
     bytes_granted: u64,
     tasks_received: u64,
     bytes_received: u64,
+    /// A payload of it has begun to come in parts, and is not whole.
+    uploads: bool,
     /// A CREDIT is due even if nothing is granted: it echoes a WANT.
     echo: bool,
 }
 
+/// What may be granted.
+pub(crate) struct May<T, B> {
+    /// Whether a ventilator may have tasks.
+    pub(crate) tasks: T,
+    /// Whether it needs bytes though it has no tasks left: a payload has begun to come.
+    pub(crate) bytes: B,
+    /// As many payloads as may be are kept on the disk: no more bytes until tasks have ended.
+    pub(crate) enough: bool,
+}
+
 /// The accounts of all ventilators. Granted is only room that no ventilator holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Credits {
+    /// Payload bytes that are granted and held in memory at most.
+    queue_bytes: u64,
     accounts: BTreeMap<Door, Account>,
     /// Where the next round of grants begins, so that nobody is always last.
     turn: Option<Door>,
 }
 
 impl Credits {
+    pub(crate) fn new(queue_bytes: u64) -> Self {
+        Self {
+            queue_bytes,
+            accounts: BTreeMap::new(),
+            turn: None,
+        }
+    }
+
     pub(crate) fn open(&mut self, door: Door) {
         self.accounts.entry(door).or_default();
     }
@@ -63,6 +84,14 @@ impl Credits {
         within
     }
 
+    /// A piece of a payload came in: it is on the disk, and takes no more room here.
+    pub(crate) fn received_part(&mut self, door: Door, bytes: u64) {
+        self.received(door, 0, bytes);
+        if let Some(account) = self.accounts.get_mut(&door) {
+            account.uploads = true;
+        }
+    }
+
     /// Shares the free room out among the ventilators that want some and may have it. `target` and `held` count tasks,
     /// `held_bytes` their payloads.
     pub(crate) fn grant(
@@ -70,10 +99,15 @@ impl Credits {
         target: u64,
         held: u64,
         held_bytes: u64,
-        open: impl Fn(Door) -> bool,
+        may: May<impl Fn(Door) -> bool, impl Fn(Door) -> bool>,
     ) -> Vec<(Door, Credit)> {
-        self.grant_tasks(target, held, open);
-        self.grant_bytes(held_bytes);
+        self.grant_tasks(target, held, may.tasks);
+        for (door, account) in self.accounts.iter_mut().filter(|(_, account)| account.uploads) {
+            account.uploads = (may.bytes)(*door);
+        }
+        if !may.enough {
+            self.grant_bytes(held_bytes);
+        }
         self.due()
     }
 
@@ -106,14 +140,14 @@ impl Credits {
         }
     }
 
-    /// Half of the queue's bytes are shared evenly among those that hold task credit, and filled up when they run low.
-    /// The other half leaves room for who comes later.
+    /// Half of the queue's bytes are shared evenly among those that hold task credit or send a payload in parts, and filled up
+    /// when they run low. The other half leaves room for who comes later.
     fn grant_bytes(&mut self, held_bytes: u64) {
         let bytes_out: u64 = self.accounts.values().map(Account::bytes_out).sum();
-        let mut free = QUEUE_BYTES.saturating_sub(held_bytes + bytes_out);
-        let holders = self.accounts.values().filter(|account| account.tasks_out() > 0).count() as u64;
-        let share = QUEUE_BYTES / 2 / holders.max(1);
-        for account in self.accounts.values_mut().filter(|account| account.tasks_out() > 0) {
+        let mut free = self.queue_bytes.saturating_sub(held_bytes + bytes_out);
+        let holders = self.accounts.values().filter(|account| account.may_send()).count() as u64;
+        let share = self.queue_bytes / 2 / holders.max(1);
+        for account in self.accounts.values_mut().filter(|account| account.may_send()) {
             if account.bytes_out() < share / 2 && free >= share / 2 {
                 let bytes = (share - account.bytes_out()).min(free);
                 free -= bytes;
@@ -147,7 +181,7 @@ impl Credits {
         let tasks: u64 = self.accounts.values().map(Account::tasks_out).sum();
         let bytes: u64 = self.accounts.values().map(Account::bytes_out).sum();
         assert!(tasks <= target * 4, "{tasks} tasks granted with a target of {target}");
-        assert!(bytes <= QUEUE_BYTES, "{bytes} bytes granted");
+        assert!(bytes <= self.queue_bytes, "{bytes} bytes granted");
     }
 }
 
@@ -160,16 +194,21 @@ impl Account {
         self.tasks_granted.saturating_sub(self.tasks_received)
     }
 
-    /// The same in bytes. Without task credit nothing can come, so that bytes are free for others.
+    /// Whether bytes can come: with a task, or for one that has begun to come.
+    fn may_send(&self) -> bool {
+        self.uploads || self.tasks_out() > 0
+    }
+
+    /// Bytes granted and not yet received. Where nothing can come they are free for others.
     fn bytes_out(&self) -> u64 {
-        if self.tasks_out() == 0 {
+        if !self.may_send() {
             return 0;
         }
         self.bytes_granted.saturating_sub(self.bytes_received)
     }
 
     fn grant_tasks(&mut self, tasks: u64) {
-        if self.tasks_out() == 0 {
+        if !self.may_send() {
             self.bytes_granted = self.bytes_received;
         }
         self.wanted -= tasks;
@@ -190,11 +229,21 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::QUEUE_BYTES;
+
+    /// Nothing comes in parts.
+    fn may() -> May<impl Fn(Door) -> bool, impl Fn(Door) -> bool> {
+        May {
+            tasks: |_| true,
+            bytes: |_| false,
+            enough: false,
+        }
+    }
 
     #[test]
     fn a_second_ventilator_finds_bytes_left_and_used_ones_come_back() {
         let [one, other]: [Door; 2] = [(LinkId::accepted(1), 1), (LinkId::accepted(2), 1)];
-        let mut credits = Credits::default();
+        let mut credits = Credits::new(QUEUE_BYTES);
         for door in [one, other] {
             credits.open(door);
         }
@@ -204,14 +253,14 @@ mod tests {
             ..Want::default()
         };
         credits.want(one, want(100));
-        let first = credits.grant(4, 0, 0, |_| true);
+        let first = credits.grant(4, 0, 0, may());
         assert!(
             matches!(first[..], [(door, credit)] if door == one && credit.tasks_granted == 4),
             "{first:?}"
         );
         credits.want(other, want(100));
         assert!(credits.received(one, 3, 1000));
-        let second = credits.grant(8, 3, 1000, |_| true);
+        let second = credits.grant(8, 3, 1000, may());
         let granted = second
             .iter()
             .find(|(door, _)| *door == other)
@@ -220,7 +269,7 @@ mod tests {
 
         let used = granted.map_or(0, |credit| credit.bytes_granted);
         assert!(credits.received(other, 1, used - 1));
-        let third = credits.grant(8, 0, 0, |_| true);
+        let third = credits.grant(8, 0, 0, may());
         let refilled = third
             .iter()
             .any(|(door, credit)| *door == other && credit.bytes_granted > used);

@@ -6,6 +6,7 @@ mod leaving;
 mod outcomes;
 mod pace;
 mod parting;
+mod payloads;
 mod running;
 mod snapshot;
 mod uplink;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub use self::parting::Piece;
+pub use self::payloads::{Payload, PayloadId};
 pub use self::snapshot::{BatchSnapshot, Snapshot};
 
 use self::batch::{Batch, Uplink};
@@ -26,7 +28,7 @@ use self::pace::Pace;
 use crate::dialler::Dialler;
 use crate::durations::Durations;
 use crate::ids::{Alias, Attempt, BatchUid, LinkId};
-use crate::limits::{FLUSH_WITHIN, GONE_AFTER, KEEP_OUTCOMES, PART_BYTES};
+use crate::limits::{FLUSH_WITHIN, GONE_AFTER, KEEP_OUTCOMES, PART_BYTES, QUEUE_BYTES};
 use crate::session::{Identity, LinkOutput, Received, Sessions};
 use crate::wire::{Executor, Frames, OutcomeCode, Ping, RESULT_BYTES, ResultEntry, Unbound, Work};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub only: Only,
     /// Bytes of one PART at most, up to [`PART_BYTES`].
     pub part_bytes: usize,
+    /// Bytes of payloads that are granted and held in memory at most, up to [`QUEUE_BYTES`].
+    pub queue_bytes: u64,
 }
 
 /// What a worker was made for. A START that names something else is refused.
@@ -78,7 +82,7 @@ pub struct Task {
     /// Which try.
     pub attempt: Attempt,
     /// Its input.
-    pub payload: Bytes,
+    pub payload: Payload,
     /// It runs with nothing beside it.
     pub alone: bool,
 }
@@ -182,6 +186,22 @@ pub enum Output {
         /// The attempt.
         attempt: Attempt,
     },
+    /// Keep a piece of a payload, behind those before it. If it cannot be kept the task still runs, and is to fail.
+    Keep {
+        /// The batch.
+        uid: BatchUid,
+        /// Of which payload.
+        id: PayloadId,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// A payload that was kept is not needed any more.
+    Discard {
+        /// The batch.
+        uid: BatchUid,
+        /// Which payload.
+        id: PayloadId,
+    },
     /// The batch is over: stop what runs and drop the executor. Nothing about it is to be reported any more.
     Release {
         /// The batch.
@@ -267,6 +287,7 @@ pub struct Worker {
     drain: Option<Drain>,
     exited: bool,
     next_alias: Alias,
+    next_payload: PayloadId,
     dropped: Dropped,
     executed: Executed,
     /// How long tasks waited here before they were handed to the executor.
@@ -287,12 +308,13 @@ impl Worker {
             uses: BTreeMap::new(),
             collectors: BTreeMap::new(),
             batches: BTreeMap::new(),
-            credits: Credits::default(),
+            credits: Credits::new(config.queue_bytes.clamp(1, QUEUE_BYTES)),
             pace: Pace::new(config.slots),
             alone: None,
             drain: None,
             exited: false,
             next_alias: 1,
+            next_payload: PayloadId::default(),
             dropped: Dropped::default(),
             executed: Executed::default(),
             waits: Durations::default(),
@@ -412,6 +434,7 @@ impl Worker {
             self.sessions.dial(link, endpoint);
         }
         self.start_tasks(now);
+        self.discard_payloads();
         self.send_outcomes(now);
         self.advance_drain(now);
         self.grant();

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use super::batch::{Batch, Stage};
-use super::credit::Door;
-use super::{Output, Task, Worker};
-use crate::ids::{Alias, BatchUid, LinkId};
+use super::credit::{Door, May};
+use super::{Output, PayloadId, Task, Worker};
+use crate::ids::{Alias, BatchUid, Epoch, LinkId};
 use crate::limits::{MAX_BATCHES, MAX_NUMBERS, RANGES_PER_PIECE};
 use crate::mutant::{self, Mutant};
 use crate::wire::{
-    Cancel, Held, Message, Refused, RefusedCode, ReturnCause, Start, State, StateBody, Tasks, Want, WorkerState,
+    Cancel, Held, Message, Part, Refused, RefusedCode, ReturnCause, Start, State, StateBody, Tasks, Want, WorkerState,
 };
 
 impl Worker {
@@ -18,6 +18,7 @@ impl Worker {
         let batch = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid));
         if let Some(batch) = batch {
             batch.doors.remove(&door);
+            batch.payloads.close(door);
             if batch.doors.is_empty() {
                 batch.alone_since.get_or_insert(now);
             }
@@ -34,6 +35,7 @@ impl Worker {
             Message::Start(start) => self.take_start(now, door, &start),
             Message::Want(want) => self.take_want(door, want),
             Message::Tasks(tasks) => self.take_tasks(now, door, tasks),
+            Message::Part(part) => self.take_part(door, part),
             Message::Held(held) if !held.answer => self.take_held(door, &held),
             Message::Cancel(cancel) => self.take_cancel(door, &cancel),
             Message::Done(_) => self.take_done(door),
@@ -181,21 +183,50 @@ impl Worker {
         self.credits.want(door, want);
     }
 
-    pub(super) fn take_tasks(&mut self, now: Instant, door: Door, mut tasks: Tasks) {
-        let Some(batch) = self.uses.get(&door).and_then(|uid| self.batches.get_mut(uid)) else {
-            return self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
+    /// The batch that a ventilator may send to; else it is told why it may not.
+    fn open_batch(&mut self, door: Door, epoch: Epoch) -> Option<BatchUid> {
+        let uid = self.uses.get(&door).copied();
+        let Some((uid, batch)) = uid.and_then(|uid| Some((uid, self.batches.get(&uid)?))) else {
+            self.refuse(door, RefusedCode::NotStarted, 0, "this alias is not started");
+            return None;
         };
-        let stale = tasks.epoch < batch.epoch && !mutant::on(Mutant::StaleEpochAtWorker);
+        let stale = epoch < batch.epoch && !mutant::on(Mutant::StaleEpochAtWorker);
         if stale || !batch.doors.get(&door).is_some_and(|open| *open) {
             self.dropped.stale_epoch += 1;
-            let epoch = batch.epoch;
-            return self.refuse(
-                door,
-                RefusedCode::Fenced,
-                epoch,
-                "another ventilator took this batch over",
-            );
+            let (epoch, reason) = (batch.epoch, "another ventilator took this batch over");
+            self.refuse(door, RefusedCode::Fenced, epoch, reason);
+            return None;
         }
+        Some(uid)
+    }
+
+    fn take_part(&mut self, door: Door, part: Part) {
+        let Some(uid) = self.open_batch(door, part.stamp) else {
+            return;
+        };
+        let Some(batch) = self.batches.get_mut(&uid) else {
+            return;
+        };
+        let Some(id) = batch.payloads.take(door, &part, self.next_payload) else {
+            let reason = format!(
+                "a PART of number {} does not go on where the last one ended",
+                part.number
+            );
+            return self.sessions.refuse(door.0, &reason);
+        };
+        self.next_payload = self.next_payload.max(PayloadId(id.0 + 1));
+        self.credits.received_part(door, part.bytes.len() as u64);
+        let bytes = part.bytes;
+        self.out.push_back(Output::Keep { uid, id, bytes });
+    }
+
+    pub(super) fn take_tasks(&mut self, now: Instant, door: Door, mut tasks: Tasks) {
+        let Some(uid) = self.open_batch(door, tasks.epoch) else {
+            return;
+        };
+        let Some(batch) = self.batches.get_mut(&uid) else {
+            return;
+        };
         if !self
             .credits
             .received(door, tasks.entries.len() as u64, tasks.payloads.len() as u64)
@@ -204,9 +235,22 @@ impl Worker {
         }
         let completions = batch.completions.unwrap_or(MAX_NUMBERS);
         tasks.detach();
-        for (entry, payload) in tasks.pieces() {
+        for (entry, bytes) in tasks.pieces() {
+            let came = if tasks.parted {
+                batch.payloads.complete(door, entry)
+            } else {
+                Some(bytes.into())
+            };
+            let Some(payload) = came else {
+                let reason = format!(
+                    "the parts of the payload of number {} do not fit its task",
+                    entry.number
+                );
+                return self.sessions.refuse(door.0, &reason);
+            };
             if entry.number >= completions {
                 self.dropped.out_of_range += 1;
+                batch.payloads.drop(&payload);
                 continue;
             }
             let (number, attempt, alone) = (entry.number, entry.attempt, tasks.alone);
@@ -220,9 +264,7 @@ impl Worker {
         }
         let broken = matches!(batch.stage, Stage::Broken(_));
         self.pace.begin(now);
-        if (self.drain.is_some() || broken)
-            && let Some(uid) = self.uses.get(&door).copied()
-        {
+        if self.drain.is_some() || broken {
             self.hand_back(uid, None, ReturnCause::Drain);
         }
     }
@@ -280,12 +322,15 @@ impl Worker {
             .values()
             .map(Batch::unfinished)
             .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let enough = self.has_payloads_enough();
         let (uses, batches) = (&self.uses, &self.batches);
-        let open = |door: Door| {
-            let batch = uses.get(&door).and_then(|uid| batches.get(uid));
-            batch.is_some_and(|batch| batch.may_grant(door))
+        let batch = |door: Door| uses.get(&door).and_then(|uid| batches.get(uid));
+        let may = May {
+            tasks: |door: Door| batch(door).is_some_and(|batch| batch.may_grant(door)),
+            bytes: |door: Door| batch(door).is_some_and(|batch| batch.payloads.is_open(door)),
+            enough,
         };
-        for (door, credit) in self.credits.grant(self.pace.target(), held, bytes, open) {
+        for (door, credit) in self.credits.grant(self.pace.target(), held, bytes, may) {
             self.sessions.send(door.0, door.1, &Message::Credit(credit));
         }
     }

@@ -351,7 +351,7 @@ fn ack() -> impl Strategy<Value = Message> {
 
 fn tasks() -> impl Strategy<Value = Message> {
     let task = (number(), 1..u32::MAX, vec(any::<u8>(), 0..20));
-    (any::<(u64, bool, bool)>(), vec(task, 1..20)).prop_map(|((epoch, alone, backup), tasks)| {
+    (any::<(u64, bool, bool, bool)>(), vec(task, 1..20)).prop_map(|((epoch, alone, backup, parted), tasks)| {
         let mut payloads = Vec::new();
         let mut entry = |(number, attempt, payload): (u64, u32, Vec<u8>)| {
             payloads.extend_from_slice(&payload);
@@ -363,15 +363,18 @@ fn tasks() -> impl Strategy<Value = Message> {
         };
         let entries: Vec<_> = tasks
             .into_iter()
-            .take(if alone { 1 } else { 20 })
+            .take(if alone || parted { 1 } else { 20 })
             .map(&mut entry)
             .collect();
+        // What came in parts has some bytes, and none of them here.
+        let parted = parted && !payloads.is_empty();
         Message::Tasks(Tasks {
             epoch,
             alone,
             backup,
+            parted,
             entries,
-            payloads: payloads.into(),
+            payloads: if parted { Bytes::new() } else { payloads.into() },
         })
     })
 }

@@ -42,7 +42,7 @@ fn openings() -> Vec<(&'static str, Addressed)> {
         name: "worker-3".to_owned(),
         process_id: WORKER,
         slots: Some(2),
-        max_payload: 16_777_216,
+        max_payload: 1 << 30,
         heartbeat_millis: 1_000,
     };
     let start = Start {
@@ -300,6 +300,7 @@ fn hot() -> Vec<(&'static str, Addressed)> {
         epoch: 4,
         alone: false,
         backup: true,
+        parted: false,
         entries: vec![
             TaskEntry {
                 number: 42,
@@ -318,6 +319,16 @@ fn hot() -> Vec<(&'static str, Addressed)> {
             },
         ],
         payloads: Bytes::from_static(b"hello42"),
+    };
+    let parted = Tasks {
+        epoch: 4,
+        parted: true,
+        entries: vec![TaskEntry {
+            number: 42,
+            attempt: 1,
+            length: 2_000_000,
+        }],
+        ..Tasks::default()
     };
     let succeeded = ResultEntry {
         number: 42,
@@ -362,6 +373,7 @@ fn hot() -> Vec<(&'static str, Addressed)> {
         ("want", (ALIAS, Message::Want(want))),
         ("credit", (ALIAS, Message::Credit(credit))),
         ("tasks", (ALIAS, Message::Tasks(tasks))),
+        ("tasks-parted", (ALIAS, Message::Tasks(parted))),
         ("results", (ALIAS, Message::Results(results))),
         (
             "ack",

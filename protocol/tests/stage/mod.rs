@@ -6,10 +6,12 @@
     reason = "each test file uses a part of it, and it may panic, as the test may"
 )]
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use harmony_protocol::ids::{Alias, BatchUid, InstanceId, LinkId, LogId, ProcessId};
-use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Ventilator};
+use harmony_protocol::limits::MAX_PAYLOAD;
+use harmony_protocol::ventilator::{Config, Cut, Event, Output, Payloads, Ventilator};
 use harmony_protocol::wire::{
     CollectorState, Counts, Credit, Executor, Health, Held, Hello, Holding, Message, Missing, Policy, Pong, Refused,
     RefusedCode, Report, Retry, Role, State, StateBody, Work, WorkerState, decode, encode,
@@ -17,11 +19,17 @@ use harmony_protocol::wire::{
 use harmony_protocol::{Identity, LinkOutput, VERSIONS};
 use uuid::Uuid;
 
-pub struct NoBytes;
+/// So many zeros for each number.
+struct Zeros(u64);
 
-impl Payloads for NoBytes {
-    fn append(&mut self, _number: u64, _buffer: &mut Vec<u8>) -> Result<usize, String> {
-        Ok(0)
+impl Payloads for Zeros {
+    fn append(&mut self, _number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, String> {
+        let count = range.end.min(self.0) - range.start;
+        buffer.resize(
+            buffer.len() + usize::try_from(count).map_err(|error| error.to_string())?,
+            0,
+        );
+        Ok(self.0)
     }
 }
 
@@ -31,6 +39,8 @@ pub struct Stage {
     pub now: Instant,
     pub collector: (LinkId, Alias),
     pub worker: (LinkId, Alias),
+    /// Bytes of each payload.
+    pub payload: u64,
     /// Counts the worker's processes.
     pub incarnation: u128,
     /// The host confirms each epoch at once.
@@ -68,6 +78,7 @@ impl Stage {
             deadline: None,
             success: None,
             workers_are_mended: false,
+            cut: Cut::default(),
         };
         change(&mut config);
         let now = Instant::now();
@@ -77,6 +88,7 @@ impl Stage {
             now,
             collector: nowhere,
             worker: nowhere,
+            payload: 0,
             incarnation: 0,
             keeps_epochs: true,
         };
@@ -132,7 +144,7 @@ impl Stage {
                 name: endpoint,
                 process_id: ProcessId(Uuid::from_u128(process)),
                 slots: Some(1),
-                max_payload: 1,
+                max_payload: MAX_PAYLOAD,
                 heartbeat_millis: 1_000,
             };
             self.machine
@@ -161,7 +173,7 @@ impl Stage {
     /// What the machine says now, and where it dials.
     pub fn outputs(&mut self) -> (Vec<Message>, Vec<(LinkId, String)>) {
         let (mut said, mut dialled) = (Vec::new(), Vec::new());
-        while let Some(output) = self.machine.poll_output(self.now, &mut NoBytes) {
+        while let Some(output) = self.machine.poll_output(self.now, &mut Zeros(self.payload)) {
             match output {
                 Output::Link(LinkOutput::Send { link, frames }) => {
                     let (alias, message) = decode(&frames).expect("machines send what can be read");
@@ -263,6 +275,15 @@ pub fn credit(said: &[Message]) -> Message {
         bytes_granted: 10,
         alone: None,
     })
+}
+
+/// PARTs, by offset and bytes.
+pub fn parts(said: &[Message]) -> Vec<(u64, usize)> {
+    let parts = said.iter().filter_map(|message| match message {
+        Message::Part(part) => Some((part.offset, part.bytes.len())),
+        _ => None,
+    });
+    parts.collect()
 }
 
 pub fn missing(spans: &[(u64, u64)]) -> Message {

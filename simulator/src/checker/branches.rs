@@ -18,6 +18,8 @@ pub(super) struct Branches {
     sent: BTreeMap<(PartyId, Execution), ConnectionId>,
     /// Outputs that a worker process has sent parts of, and on which link last.
     parted: BTreeMap<(PartyId, Execution), ConnectionId>,
+    /// Payloads that a ventilator process has begun to send in parts, and on which link last.
+    uploaded: BTreeMap<(PartyId, Execution), ConnectionId>,
     /// The outcome that does not fit, by what the worker on a link said last.
     blocked: BTreeMap<ConnectionId, u64>,
     /// What the collector let the worker on a link send last.
@@ -37,6 +39,7 @@ impl Branches {
             Observation::Ended { party, .. } => {
                 self.sent.retain(|(worker, _), _| *worker != party);
                 self.parted.retain(|(worker, _), _| *worker != party);
+                self.uploaded.retain(|(ventilator, _), _| *ventilator != party);
             }
             Observation::Recovered(_, recovery) => note(Branch::TailTruncated, recovery.torn_bytes > 0),
             Observation::Damaged(..) => note(Branch::DamageFound, true),
@@ -128,12 +131,18 @@ impl Branches {
         let Some(uid) = seen.scene.batch(carried) else { return };
         let (number, attempt) = (part.number, part.attempt);
         let task = Execution { uid, number, attempt };
-        let before = self.parted.insert((carried.from, task), carried.connection);
+        let of_output = seen.scene.role_of(carried.to) == Some(Role::Collector);
+        let (known, in_parts, started_over) = if of_output {
+            (&mut self.parted, Branch::OutputInParts, Branch::OutputStartedOver)
+        } else {
+            (&mut self.uploaded, Branch::PayloadInParts, Branch::PayloadStartedOver)
+        };
+        let before = known.insert((carried.from, task), carried.connection);
         if before.is_some_and(|connection| connection != carried.connection) {
-            seen.coverage.note(Branch::OutputStartedOver);
+            seen.coverage.note(started_over);
         }
         if part.offset > 0 {
-            seen.coverage.note(Branch::OutputInParts);
+            seen.coverage.note(in_parts);
         }
     }
 

@@ -90,10 +90,16 @@ pub enum Branch {
     OutputStartedOver,
     /// An output that came in by parts was of a number that was settled.
     OutputOfSettled,
+    /// A payload went to a worker by more than one part.
+    PayloadInParts,
+    /// A payload began anew on another link.
+    PayloadStartedOver,
+    /// A payload in parts used up the bytes that were granted.
+    PayloadWaited,
 }
 
 /// All branches.
-pub const BRANCHES: [Branch; 42] = [
+pub const BRANCHES: [Branch; 45] = [
     Branch::DuplicateDropped,
     Branch::StaleEpochAtCollector,
     Branch::StaleEpochAtWorker,
@@ -136,6 +142,9 @@ pub const BRANCHES: [Branch; 42] = [
     Branch::OutputInParts,
     Branch::OutputStartedOver,
     Branch::OutputOfSettled,
+    Branch::PayloadInParts,
+    Branch::PayloadStartedOver,
+    Branch::PayloadWaited,
 ];
 
 /// How often each branch was seen.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use harmony_protocol::ids::Alias;
-use harmony_protocol::wire::{Credit as CreditMessage, Message, ReturnCause, Tasks as TasksMessage};
+use harmony_protocol::wire::{Credit as CreditMessage, Message, Part, ReturnCause, Tasks as TasksMessage};
 
 use super::coverage::Branch;
 use super::scene::Seen;
@@ -56,6 +56,9 @@ impl Credit {
                     }
                     Message::Credit(credit) => account.or_default().grant(seen, &carried, credit),
                     Message::Tasks(tasks) => account.or_default().spend(seen, &carried, tasks),
+                    Message::Part(part) if seen.scene.role_of(carried.to) != Some(Role::Collector) => {
+                        account.or_default().spend_part(seen, &carried, part);
+                    }
                     _ => {}
                 }
             }
@@ -83,9 +86,10 @@ impl Credit {
             return;
         }
         match carried.message {
-            Message::Tasks(_) => panic!(
-                "rule 9: {} sends TASKS to {worker}, which is drained",
-                seen.scene.name(carried.from)
+            Message::Tasks(_) | Message::Part(_) => panic!(
+                "rule 9: {} sends {} to {worker}, which is drained",
+                seen.scene.name(carried.from),
+                carried.message.kind()
             ),
             Message::Want(want) if want.backlog == 0 => seen.coverage.note(Branch::WorkerSpared),
             _ => {}
@@ -130,5 +134,20 @@ impl Account {
             self.bytes_sent,
             credit.bytes_granted
         );
+    }
+
+    fn spend_part(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, part: &Part) {
+        let name = seen.scene.name(carried.from);
+        self.bytes_sent += part.bytes.len() as u64;
+        let granted = self.credit.map(|credit| credit.bytes_granted);
+        assert!(
+            granted.is_some_and(|granted| self.bytes_sent <= granted),
+            "rule 9: {name} has sent {} bytes with a PART of {}, {granted:?} are granted",
+            self.bytes_sent,
+            part.number
+        );
+        if granted == Some(self.bytes_sent) {
+            seen.coverage.note(Branch::PayloadWaited);
+        }
     }
 }

@@ -116,6 +116,7 @@ impl Dispatch {
                 match carried.message {
                     Message::Start(start) => client.start(seen, &carried, start),
                     Message::Tasks(tasks) => client.send(seen, &carried, uid, tasks),
+                    Message::Part(part) => client.check_target(seen, &carried, part.stamp),
                     Message::Held(held) if !held.answer => {
                         client
                             .belief
@@ -233,18 +234,7 @@ impl Client {
     fn send(&mut self, seen: &Seen<'_>, carried: &Carried<'_>, uid: BatchUid, tasks: &TasksMessage) {
         let name = seen.scene.name(carried.from);
         let now = self.step(seen, carried.from);
-        assert_eq!(
-            tasks.epoch, self.claimed,
-            "rule 2: {name} sends TASKS of an epoch that is not its own"
-        );
-        assert!(
-            self.belief.worker_is_ready(carried.connection, carried.alias),
-            "rule 5: {name} sends TASKS before the STATE of the worker"
-        );
-        assert!(
-            !self.belief.is_unbound(carried.connection),
-            "rule 10: {name} sends TASKS to a worker that cannot reach the collector"
-        );
+        self.check_target(seen, carried, tasks.epoch);
         self.check_alone(carried.connection, tasks);
         if !self.belief.is_ready() {
             seen.coverage.note(Branch::SentWhileSilent);
@@ -259,6 +249,23 @@ impl Client {
                 Err(fault) => panic!("{}: {name} sends {number}@{attempt}: {fault:?}", fault.rule()),
             }
         }
+    }
+
+    /// TASKS and PARTs go only where they may.
+    fn check_target(&self, seen: &Seen<'_>, carried: &Carried<'_>, epoch: Epoch) {
+        let (name, kind) = (seen.scene.name(carried.from), carried.message.kind());
+        assert_eq!(
+            epoch, self.claimed,
+            "rule 2: {name} sends {kind} of an epoch that is not its own"
+        );
+        assert!(
+            self.belief.worker_is_ready(carried.connection, carried.alias),
+            "rule 5: {name} sends {kind} before the STATE of the worker"
+        );
+        assert!(
+            !self.belief.is_unbound(carried.connection),
+            "rule 10: {name} sends {kind} to a worker that cannot reach the collector"
+        );
     }
 
     /// Numbers that must run alone do so on at most half of the workers.

@@ -37,10 +37,10 @@ impl Endings {
             Observation::Sent(carried) => {
                 Self::check_cancel(seen, &carried);
                 let over = |process: &Process| self.over.contains(&process.id);
-                if let Message::Tasks(tasks) = carried.message
+                if matches!(carried.message, Message::Tasks(_) | Message::Part(_))
                     && seen.scene.process(carried.from).is_some_and(over)
                 {
-                    panic!("I8: tasks leave after the end: {:?}", tasks.entries);
+                    panic!("I8: tasks leave after the end: {:?}", carried.message);
                 }
             }
             _ => {}

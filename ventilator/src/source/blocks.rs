@@ -1,18 +1,21 @@
 //! A sparse index over the lines of a file: where each block of lines begins, and its checksum.
 //!
 //! A block holds whole lines. It ends with the line that takes it to its target size, so a file of any number of lines
-//! costs 24 bytes of memory per block, and any line is found by reading one block.
+//! costs 24 bytes of memory per block, and any line is found by reading one block. A block that a long line ends is read in
+//! pieces, each with a checksum of its own: only its last line reaches beyond the first piece.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+use harmony_protocol::limits::{MAX_PAYLOAD, PART_BYTES};
 use sha2::{Digest as _, Sha256};
 
 use super::{Digest, SourceError, next_bytes};
 
-/// The longest line in bytes: four times the largest payload. Such a line is still read, and then fails as one task;
+/// The longest line in bytes: twice the largest payload. Such a line is still indexed, and then fails as one task;
 /// what is even longer is more likely a file without line breaks.
-pub(super) const MAX_LINE: u64 = 64 << 20;
+pub(super) const MAX_LINE: u64 = 2 * MAX_PAYLOAD;
 /// The smallest target size in bytes: one read of the disk, checked in some microseconds.
 const BLOCK_BYTES: u64 = 64 << 10;
 /// The most blocks of a file whose size is known, so that the index stays below 32 MiB. Larger files get larger blocks.
@@ -21,13 +24,13 @@ const MAX_BLOCKS: u64 = 1 << 20;
 const CHUNK: usize = 1 << 20;
 
 /// A run of whole lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Block {
     /// The number of its first line.
     pub(super) first_line: u64,
     /// Where it begins, in bytes.
     pub(super) offset: u64,
-    /// CRC32C of its bytes.
+    /// CRC32C of its bytes, or of its first piece if it has several.
     pub(super) checksum: u32,
 }
 
@@ -35,10 +38,16 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct BlockIndex {
     blocks: Vec<Block>,
+    /// Bytes of a piece: what one PART carries, and no less than a block without a long line has at its last line's beginning.
+    pub(super) piece: u64,
+    /// CRC32C of all pieces but the first, for blocks that have several, by where these begin.
+    pieces: BTreeMap<u64, Vec<u32>>,
     /// Lines of the whole file.
     pub(super) lines: u64,
     /// Bytes of the whole file.
     pub(super) bytes: u64,
+    /// Its last line has an LF, as all others have.
+    pub(super) is_terminated: bool,
 }
 
 impl BlockIndex {
@@ -75,6 +84,13 @@ impl BlockIndex {
             .map_or((self.lines, self.bytes), |next| (next.first_line, next.offset));
         (line < end_line).then_some((*block, end_line, end))
     }
+
+    /// The checksum of a piece of a block.
+    pub(super) fn checksum(&self, block: Block, piece: u64) -> Option<u32> {
+        let later = usize::try_from(piece.checked_sub(1)?).ok();
+        let checksums = || self.pieces.get(&block.offset);
+        later.and_then(|later| checksums()?.get(later).copied())
+    }
 }
 
 /// The index so far, and the block that is still open.
@@ -85,7 +101,13 @@ struct Builder {
     first_line: u64,
     open_bytes: u64,
     open_lines: u64,
+    /// Bytes of a piece, those that are open, and their checksum so far.
+    piece: u64,
+    open_piece: u64,
     checksum: u32,
+    /// The pieces of the open block that are whole, and of all blocks that have several.
+    checksums: Vec<u32>,
+    pieces: BTreeMap<u64, Vec<u32>>,
     last_byte: u8,
 }
 
@@ -98,7 +120,11 @@ impl Builder {
             first_line: 0,
             open_bytes: 0,
             open_lines: 0,
+            piece: target.max(PART_BYTES as u64),
+            open_piece: 0,
             checksum: 0,
+            checksums: Vec::new(),
+            pieces: BTreeMap::new(),
             last_byte: b'\n',
         }
     }
@@ -125,23 +151,44 @@ impl Builder {
     fn extend(&mut self, bytes: &[u8]) {
         self.open_bytes += bytes.len() as u64;
         self.open_lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
-        self.checksum = crc32c::crc32c_append(self.checksum, bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.open_piece == self.piece {
+                self.close_piece();
+            }
+            let room = usize::try_from(self.piece - self.open_piece).unwrap_or(usize::MAX);
+            let (inside, after) = rest.split_at(room.min(rest.len()));
+            self.checksum = crc32c::crc32c_append(self.checksum, inside);
+            self.open_piece += inside.len() as u64;
+            rest = after;
+        }
+    }
+
+    fn close_piece(&mut self) {
+        self.checksums.push(std::mem::take(&mut self.checksum));
+        self.open_piece = 0;
     }
 
     fn close(&mut self) {
+        self.close_piece();
+        let mut checksums = std::mem::take(&mut self.checksums).into_iter();
         let block = Block {
             first_line: self.first_line,
             offset: self.offset,
-            checksum: self.checksum,
+            checksum: checksums.next().unwrap_or_default(),
         };
         self.blocks.push(block);
+        if checksums.len() > 0 {
+            self.pieces.insert(self.offset, checksums.collect());
+        }
         self.offset += self.open_bytes;
         self.first_line += self.open_lines;
-        (self.open_bytes, self.open_lines, self.checksum) = (0, 0, 0);
+        (self.open_bytes, self.open_lines) = (0, 0);
     }
 
     fn finish(mut self) -> BlockIndex {
-        if self.last_byte != b'\n' {
+        let is_terminated = self.last_byte == b'\n';
+        if !is_terminated {
             self.open_lines += 1;
         }
         if self.open_bytes > 0 {
@@ -149,8 +196,11 @@ impl Builder {
         }
         BlockIndex {
             blocks: self.blocks,
+            piece: self.piece,
+            pieces: self.pieces,
             lines: self.first_line,
             bytes: self.offset,
+            is_terminated,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The lines of a file, read by position and checked against what the file was at the start.
 
 use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::blocks::BlockIndex;
-use super::{Digest, SourceError, TaskSource};
+use super::blocks::{Block, BlockIndex};
+use super::{Digest, SourceError, TaskSource, within};
 
 /// A line is a payload; it loses only its LF. The last line may lack one.
 pub(super) struct LinesSource {
@@ -13,18 +15,29 @@ pub(super) struct LinesSource {
     path: PathBuf,
     index: BlockIndex,
     loaded: Loaded,
+    piece: Piece,
 }
 
-/// The block that was read last, and how far its lines were taken.
+/// The block that was read last, and where in it the reader is.
 #[derive(Default)]
 struct Loaded {
-    bytes: Vec<u8>,
-    /// Its first line, and the one after its last.
-    first_line: u64,
+    block: Block,
+    /// Its end, in bytes of the file, and the line after its last.
+    end: u64,
     end_line: u64,
-    /// The next line in order, and where it begins in `bytes`.
-    next_line: u64,
-    position: usize,
+    /// Its bytes; of a block that a long line ends, the first piece.
+    bytes: Vec<u8>,
+    /// A line, where it begins in `bytes`, and its bytes there.
+    line: u64,
+    start: usize,
+    length: usize,
+}
+
+/// The piece of a long line that was read last: it begins at `offset` of the file.
+#[derive(Default)]
+struct Piece {
+    offset: u64,
+    bytes: Vec<u8>,
 }
 
 impl LinesSource {
@@ -39,6 +52,7 @@ impl LinesSource {
                 path: path.to_owned(),
                 index,
                 loaded: Loaded::default(),
+                piece: Piece::default(),
             },
             digest,
         ))
@@ -52,48 +66,121 @@ impl LinesSource {
             completions,
         })?;
         let mut bytes = std::mem::take(&mut self.loaded).bytes;
-        bytes.resize(usize::try_from(end - block.offset).unwrap_or(usize::MAX), 0);
-        let read = self.file.read_exact_at(&mut bytes, block.offset);
-        let is_shorter = read
-            .as_ref()
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof);
-        if is_shorter || (read.is_ok() && crc32c::crc32c(&bytes) != block.checksum) {
-            let (first, last) = (block.first_line, end_line - 1);
-            return Err(SourceError::Changed {
+        let head = block.offset..end.min(block.offset + self.index.piece);
+        self.read(&head, block.checksum, &mut bytes)
+            .map_err(|error| self.error(error, block.first_line, end_line - 1))?;
+        self.loaded = Loaded {
+            block,
+            end,
+            end_line,
+            bytes,
+            ..Loaded::default()
+        };
+        self.loaded.rewind();
+        Ok(())
+    }
+
+    /// Reads a range of the file, which had this checksum at the start.
+    fn read(&self, range: &Range<u64>, checksum: u32, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.resize(usize::try_from(range.end - range.start).unwrap_or(usize::MAX), 0);
+        self.file.read_exact_at(bytes, range.start)?;
+        if crc32c::crc32c(bytes) == checksum {
+            Ok(())
+        } else {
+            Err(ErrorKind::InvalidData.into())
+        }
+    }
+
+    /// A file that is shorter by now, or holds other bytes, has changed.
+    fn error(&self, error: io::Error, first: u64, last: u64) -> SourceError {
+        match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData => SourceError::Changed {
                 path: self.path.clone(),
                 first,
                 last,
-            });
+            },
+            _ => SourceError::read(&self.path, error),
         }
-        read.map_err(|source| SourceError::read(&self.path, source))?;
-        let first_line = block.first_line;
-        self.loaded = Loaded {
-            bytes,
-            first_line,
-            end_line,
-            next_line: first_line,
-            position: 0,
-        };
-        Ok(())
+    }
+
+    /// Appends what lies in `range` of the long line that ends the loaded block, and returns the bytes of the whole line.
+    fn append_long(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, SourceError> {
+        let loaded = &self.loaded;
+        let start = loaded.block.offset + loaded.start as u64;
+        let has_lf = loaded.end < self.index.bytes || self.index.is_terminated;
+        let length = loaded.end - u64::from(has_lf) - start;
+        let before = buffer.len();
+        let (mut at, end) = (range.start, range.end.min(length));
+        while at < end {
+            match self.piece_at(start + at) {
+                Ok(bytes) => {
+                    let part = within(bytes, 0..end - at);
+                    buffer.extend_from_slice(part);
+                    at += part.len() as u64;
+                }
+                Err(error) => {
+                    buffer.truncate(before);
+                    return Err(self.error(error, number, number));
+                }
+            }
+        }
+        Ok(length)
+    }
+
+    /// The bytes from this place of the file on, to the end of its piece.
+    fn piece_at(&mut self, place: u64) -> io::Result<&[u8]> {
+        let Loaded { block, end, .. } = self.loaded;
+        let position = (place - block.offset) / self.index.piece;
+        let offset = block.offset + position * self.index.piece;
+        if position == 0 {
+            return Ok(within(&self.loaded.bytes, place - offset..u64::MAX));
+        }
+        if self.piece.offset != offset || self.piece.bytes.is_empty() {
+            let mut bytes = std::mem::take(&mut self.piece.bytes);
+            let checksum = self.index.checksum(block, position).unwrap_or_default();
+            self.read(&(offset..end.min(offset + self.index.piece)), checksum, &mut bytes)?;
+            self.piece = Piece { offset, bytes };
+        }
+        Ok(within(&self.piece.bytes, place - offset..u64::MAX))
     }
 }
 
 impl Loaded {
     fn holds(&self, line: u64) -> bool {
-        (self.first_line..self.end_line).contains(&line)
+        (self.block.first_line..self.end_line).contains(&line)
     }
 
-    /// The next line in order, without its LF.
-    fn take_line(&mut self) -> &[u8] {
-        let rest = self.bytes.get(self.position..).unwrap_or_default();
-        let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        self.position += length + 1;
-        self.next_line += 1;
-        rest.get(..length).unwrap_or_default()
+    /// Whether a line reaches beyond what is loaded.
+    fn is_long(&self, line: u64) -> bool {
+        line + 1 == self.end_line && self.end - self.block.offset > self.bytes.len() as u64
     }
 
     fn rewind(&mut self) {
-        (self.next_line, self.position) = (self.first_line, 0);
+        (self.line, self.start) = (self.block.first_line, 0);
+        self.measure();
+    }
+
+    /// Finds the end of the line.
+    fn measure(&mut self) {
+        let rest = self.bytes.get(self.start..).unwrap_or_default();
+        self.length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+    }
+
+    /// Goes to a line of the block.
+    fn seek(&mut self, line: u64) {
+        if line < self.line {
+            self.rewind();
+        }
+        while self.line < line {
+            self.line += 1;
+            self.start += self.length + 1;
+            self.measure();
+        }
+    }
+
+    /// The line, without its LF.
+    fn line(&self) -> &[u8] {
+        self.bytes.get(self.start..self.start + self.length).unwrap_or_default()
     }
 }
 
@@ -102,17 +189,16 @@ impl TaskSource for LinesSource {
         self.index.lines
     }
 
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, SourceError> {
         if !self.loaded.holds(number) {
             self.load(number)?;
-        } else if number < self.loaded.next_line {
-            self.loaded.rewind();
         }
-        while self.loaded.next_line < number {
-            self.loaded.take_line();
+        self.loaded.seek(number);
+        if self.loaded.is_long(number) {
+            return self.append_long(number, range, buffer);
         }
-        let line = self.loaded.take_line();
-        buffer.extend_from_slice(line);
-        Ok(line.len())
+        let line = self.loaded.line();
+        buffer.extend_from_slice(within(line, range));
+        Ok(line.len() as u64)
     }
 }

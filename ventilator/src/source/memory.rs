@@ -1,10 +1,11 @@
 //! Sources that fit in memory: a range of numbers, and a list.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Opened, SourceError, TaskSource};
+use super::{Opened, SourceError, TaskSource, within};
 
 /// Each payload is the task's number in decimal.
 pub(super) fn range(completions: u64) -> Opened {
@@ -55,7 +56,7 @@ impl TaskSource for RangeSource {
         self.completions
     }
 
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, SourceError> {
         if number >= self.completions {
             return Err(SourceError::NoSuchTask {
                 number,
@@ -65,7 +66,12 @@ impl TaskSource for RangeSource {
         let before = buffer.len();
         // Writing to a vector cannot fail.
         let _ = write!(buffer, "{number}");
-        Ok(buffer.len() - before)
+        let length = (buffer.len() - before) as u64;
+        if range.start > 0 || range.end < length {
+            let whole = buffer.split_off(before);
+            buffer.extend_from_slice(within(&whole, range));
+        }
+        Ok(length)
     }
 }
 
@@ -78,13 +84,13 @@ impl TaskSource for ItemsSource {
         self.items.len() as u64
     }
 
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, SourceError> {
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, SourceError> {
         let item = usize::try_from(number).ok().and_then(|index| self.items.get(index));
         let item = item.ok_or(SourceError::NoSuchTask {
             number,
             completions: self.completions(),
         })?;
-        buffer.extend_from_slice(item.as_bytes());
-        Ok(item.len())
+        buffer.extend_from_slice(within(item.as_bytes(), range));
+        Ok(item.len() as u64)
     }
 }

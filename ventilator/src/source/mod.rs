@@ -15,6 +15,7 @@ mod spool;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
@@ -35,9 +36,16 @@ pub trait TaskSource: Send {
     /// How many tasks there are.
     fn completions(&self) -> u64;
 
-    /// Appends the payload of `number` to `buffer` and returns its length in bytes. After an error
-    /// `buffer` is as it was. Ascending numbers are served fastest.
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, SourceError>;
+    /// Appends what lies in `range` of the payload of `number` to `buffer`, and returns the length of the whole payload; both
+    /// in bytes. A range may end behind the payload. After an error `buffer` is as it was. Ascending numbers are
+    /// served fastest, and ascending ranges of a long payload.
+    fn append(&mut self, number: u64, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, SourceError>;
+}
+
+/// The bytes of a payload that lie in a range, as far as there are any.
+fn within(payload: &[u8], range: Range<u64>) -> &[u8] {
+    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(payload.len());
+    payload.get(index(range.start)..index(range.end)).unwrap_or_default()
 }
 
 /// A source that is ready to be read.

@@ -5,11 +5,12 @@
 
 use std::{
     os::fd::AsFd,
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use harmony_protocol::{ids::BatchUid, wire::OutcomeCode};
 use rustix::process::Signal;
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,6 +24,7 @@ use super::{
     queue::{Queue, Room},
     slots::Slots,
 };
+use crate::payloads::Input;
 use crate::spool::{Collected, Spool};
 
 /// Tasks outstanding per slot: one runs and one waits, so that a slot goes on without a turn through the caller. With
@@ -111,6 +113,19 @@ impl Runner {
         }
     }
 
+    /// What the next process gets through its pipe. A payload in a file becomes its standard input as it is.
+    fn open(&mut self, task: &Task) -> Result<Bytes, String> {
+        match self.spool.payloads.input(self.uid, task)? {
+            Input::Whole(bytes) => Ok(bytes.clone()),
+            Input::File { file, .. } => {
+                let own = file.try_clone();
+                let own = own.map_err(|error| format!("its payload cannot be opened: {error}"))?;
+                self.command.stdin(own);
+                Ok(Bytes::new())
+            }
+        }
+    }
+
     /// Runs the task in a process of its own; `None` if it was stopped.
     fn attempt(&mut self, task: &Task, began: Began) -> Option<End> {
         let number = task.number.to_string();
@@ -118,13 +133,20 @@ impl Runner {
             .env("HARMONY_TASK", &number)
             .env("HARMONY_ATTEMPT", task.attempt.to_string())
             .env("JOB_COMPLETION_INDEX", &number);
-        match Child::spawn(&mut self.command) {
+        let input = match self.open(task) {
+            Ok(input) => input,
+            Err(reason) => return Some(End::error(reason)),
+        };
+        let spawned = Child::spawn(&mut self.command);
+        self.command.stdin(Stdio::piped());
+        match spawned {
             Ok(child) => {
                 self.queue.health.started();
                 let deadline = Deadline::new(self.limits.deadline, began.at, &self.queue.extension);
                 Attempt {
                     runner: self,
                     task,
+                    input,
                     child,
                     began: began.at,
                     deadline,
@@ -151,6 +173,8 @@ impl Runner {
 struct Attempt<'a> {
     runner: &'a mut Runner,
     task: &'a Task,
+    /// What its pipe is to take.
+    input: Bytes,
     child: Child,
     began: Instant,
     deadline: Deadline,
@@ -228,11 +252,11 @@ impl Attempt<'_> {
 
     /// Writes what the pipe takes of the payload, and closes it behind the last byte.
     fn feed(&mut self) {
-        let rest = self.task.payload.get(self.written..).unwrap_or_default();
+        let rest = self.input.get(self.written..).unwrap_or_default();
         if !rest.is_empty() {
             self.written += self.child.write(rest);
         }
-        if self.written >= self.task.payload.len() {
+        if self.written >= self.input.len() {
             self.child.close_stdin();
         }
     }

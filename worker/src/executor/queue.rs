@@ -166,13 +166,14 @@ impl Queue {
         let mut state = self.lock();
         let State { tasks, slots, closed } = &mut *state;
         let share = room.tasks.min(tasks.len().div_ceil(self.wakes.len().max(1)));
-        let mut bytes = 0;
+        let mut bytes = 0_usize;
         let fitting = tasks
             .iter()
             .take(share)
             .take_while(|task| {
-                let fits = bytes == 0 || bytes + task.payload.len() <= room.bytes;
-                bytes += task.payload.len().max(1);
+                let length = usize::try_from(task.payload.len()).unwrap_or(usize::MAX);
+                let fits = bytes == 0 || bytes.saturating_add(length) <= room.bytes;
+                bytes = bytes.saturating_add(length.max(1));
                 fits
             })
             .count();

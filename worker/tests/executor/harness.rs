@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use harmony_protocol::worker::{Payload, PayloadId};
 use harmony_protocol::{
     ids::{Attempt, BatchUid},
     wire::{Executor as Kind, Framing},
@@ -63,8 +64,22 @@ pub fn task(number: u64, payload: impl Into<Bytes>) -> Task {
     Task {
         number,
         attempt: 1,
-        payload: payload.into(),
+        payload: payload.into().into(),
         alone: false,
+    }
+}
+
+/// A task whose payload came ahead, in pieces, and is kept under this id.
+pub fn kept_task(spool: &Spool, number: u64, id: u64, payload: &[u8]) -> Task {
+    for piece in payload.chunks(1 << 20) {
+        spool.keep_payload(BatchUid(UID.parse().unwrap()), PayloadId(id), piece);
+    }
+    Task {
+        payload: Payload::Kept {
+            id: PayloadId(id),
+            length: payload.len() as u64,
+        },
+        ..task(number, "")
     }
 }
 

@@ -1,16 +1,17 @@
 //! A small batch through all three machines, in one thread, on a clock that stands still unless all wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use harmony_protocol::collector::{self, Collector};
 use harmony_protocol::ids::{BatchUid, InstanceId, LinkId, LogId, ProcessId};
-use harmony_protocol::limits::PART_BYTES;
-use harmony_protocol::ventilator::{self, Event, Payloads, Ventilator};
+use harmony_protocol::limits::{PART_BYTES, QUEUE_BYTES};
+use harmony_protocol::ventilator::{self, Cut, Event, Payloads, Ventilator};
 use harmony_protocol::wire::{Executor, Frames, OutcomeCode, Policy, Role, Work};
-use harmony_protocol::worker::{self, Finished, Worker};
+use harmony_protocol::worker::{self, Finished, Payload, Worker};
 use harmony_protocol::{Identity, LinkOutput};
 use uuid::Uuid;
 
@@ -73,9 +74,9 @@ pub(crate) fn run() -> Result<()> {
 struct Source;
 
 impl Payloads for Source {
-    fn append(&mut self, _number: u64, buffer: &mut Vec<u8>) -> Result<usize, String> {
+    fn append(&mut self, _number: u64, _range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, String> {
         buffer.extend_from_slice(&PIECE);
-        Ok(PIECE.len())
+        Ok(PIECE.len() as u64)
     }
 }
 
@@ -246,7 +247,10 @@ fn finished(task: worker::Task) -> Finished {
         code: 0,
         start_micros: 0,
         duration_micros: 0,
-        output: task.payload,
+        output: match task.payload {
+            Payload::Whole(bytes) => bytes,
+            Payload::Kept { .. } => Bytes::new(),
+        },
         spooled: None,
         log: Bytes::new(),
     }
@@ -284,6 +288,7 @@ fn ventilator(now: Instant) -> Ventilator {
         deadline: None,
         success: None,
         workers_are_mended: false,
+        cut: Cut::default(),
     });
     machine.handle_collector(now, &COLLECTOR.to_string());
     for place in (FIRST_WORKER..).take(WORKERS) {
@@ -299,5 +304,6 @@ fn worker(place: Place) -> Worker {
         seed: place as u64,
         only: worker::Only::default(),
         part_bytes: PART_BYTES,
+        queue_bytes: QUEUE_BYTES,
     })
 }

@@ -57,6 +57,7 @@ fn tasks() -> Message {
         epoch: 1,
         alone: false,
         backup: false,
+        parted: false,
         entries: (0..u64::from(ENTRIES)).map(entry).collect(),
         payloads: pieces(ENTRIES),
     })

@@ -33,6 +33,11 @@ impl Ventilator {
             in_flight: self.in_flight.len(),
             missing: asked + self.doubted.len(),
             ready: self.explain_ready(),
+            uploading: self
+                .work
+                .uploads()
+                .map(|(number, upload)| self.uploading(number, upload))
+                .collect(),
             waiting: self.work.waiting() as u64,
             held_back: self.losses.held_back.len() as u64,
             unsendable: self.unsendable.len() as u64,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Member, Stage};
 use super::hold::{Hold, NoRoom};
+use super::uploads::Upload;
 use super::view::{WorkerStage, stage};
 use super::{Resent, Ventilator};
 use crate::ids::{Attempt, BatchUid, Epoch, LinkId};
@@ -41,6 +42,9 @@ pub struct Explanation {
     pub missing: u64,
     /// Numbers that are ready, by what keeps them from being sent.
     pub ready: Vec<Ready>,
+    /// Numbers whose payload goes ahead to a worker in parts.
+    #[serde(default)]
+    pub uploading: Vec<Uploading>,
     /// Numbers that wait for their next attempt.
     pub waiting: u64,
     /// Numbers held back until it is clear what became of their worker.
@@ -107,6 +111,22 @@ pub struct Ready {
     pub numbers: u64,
     /// The lowest.
     pub first: u64,
+}
+
+/// A number whose payload goes ahead to a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uploading {
+    /// The number.
+    pub number: u64,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// To which worker.
+    pub worker: String,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Bytes of the payload.
+    pub length: u64,
 }
 
 /// One worker.
@@ -259,6 +279,8 @@ pub enum NumberState {
         /// What keeps it from being sent, besides those.
         hold: Option<Hold>,
     },
+    /// Its payload goes ahead to a worker in parts; it is sent there when all of it is there.
+    Uploading(Uploading),
     /// It failed, and waits for its next attempt.
     Waiting {
         /// That attempt.
@@ -296,6 +318,20 @@ impl Ventilator {
             stage: self.collector.view(),
             health: self.health,
             silent_millis: self.collector.link.and_then(|link| self.silence(now, link)),
+        }
+    }
+
+    fn uploading(&self, number: u64, upload: &Upload) -> Uploading {
+        Uploading {
+            number,
+            attempt: upload.todo.attempt,
+            worker: self
+                .fleet
+                .members
+                .get(&upload.link)
+                .map_or_else(String::new, |member| member.key.clone()),
+            sent: upload.sent,
+            length: upload.length,
         }
     }
 

@@ -78,6 +78,7 @@ impl Ventilator {
                 }
             }
             Some(Place::Lonely(attempt)) => self.lonely_state(number, attempt),
+            Some(Place::Uploading(upload)) => NumberState::Uploading(self.uploading(number, &upload)),
             Some(Place::Waiting(due, attempt)) => NumberState::Waiting {
                 attempt,
                 due_millis: until(now, due),

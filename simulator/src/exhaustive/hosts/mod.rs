@@ -88,6 +88,7 @@ impl Host {
                 seed: place as u64,
                 only: harmony_protocol::worker::Only::default(),
                 part_bytes: harmony_protocol::limits::PART_BYTES,
+                queue_bytes: harmony_protocol::limits::QUEUE_BYTES,
             }))
         } else {
             let identity = identity(Role::Ventilator, "ventilator".into());

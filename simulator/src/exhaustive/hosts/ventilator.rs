@@ -1,8 +1,10 @@
 //! The ventilator: its source are the numbers themselves.
 
+use std::ops::Range;
+
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{Epoch, InstanceId};
-use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Ventilator};
+use harmony_protocol::ventilator::{Config, Cut, Event, Output, Payloads, Ventilator};
 use harmony_protocol::wire::{self, Executor, Message, Policy};
 
 use super::{COLLECTOR, Context, Input, UID, decoded, worker_name};
@@ -18,9 +20,9 @@ pub(in crate::exhaustive) struct VentilatorHost {
 struct Numbers;
 
 impl Payloads for Numbers {
-    fn append(&mut self, number: u64, buffer: &mut Vec<u8>) -> Result<usize, String> {
+    fn append(&mut self, number: u64, _range: Range<u64>, buffer: &mut Vec<u8>) -> Result<u64, String> {
         buffer.extend_from_slice(&number.to_be_bytes());
-        Ok(size_of::<u64>())
+        Ok(size_of::<u64>() as u64)
     }
 }
 
@@ -49,6 +51,7 @@ impl VentilatorHost {
             deadline: None,
             success: None,
             workers_are_mended: false,
+            cut: Cut::default(),
         };
         Self {
             machine: Ventilator::new(config),

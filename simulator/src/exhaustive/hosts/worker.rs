@@ -83,7 +83,8 @@ impl WorkerHost {
                         ..
                     } in tasks
                     {
-                        assert_eq!(payload, number.to_be_bytes().as_slice(), "the payload of {number}");
+                        let expected = Bytes::copy_from_slice(&number.to_be_bytes());
+                        assert_eq!(payload, expected.into(), "the payload of {number}");
                         context.ledger.runs(number, attempt, context.faults);
                         self.running.push_back((number, attempt));
                     }
@@ -98,6 +99,7 @@ impl WorkerHost {
                     self.epoch = 0;
                 }
                 Output::ReadPiece { .. } | Output::Unspool { .. } => panic!("no output is that long"),
+                Output::Keep { .. } | Output::Discard { .. } => panic!("no payload is that long"),
                 Output::ExtendDeadlines(_) => {}
                 Output::Stop { .. } | Output::Exit => panic!("nobody asked for {output:?}"),
             }

@@ -47,7 +47,7 @@ pub struct TaskContext<'a> {
     pub number: u64,
     /// Which try this is.
     pub attempt: Attempt,
-    /// What to work on.
+    /// What to work on. One above 1 MiB is read from the worker's disk when the task begins, and held until it ends.
     pub payload: &'a [u8],
     /// The batch's name.
     pub batch: &'a str,
@@ -194,12 +194,14 @@ impl Pool {
     }
 
     fn call(&self, task: &Task) -> End {
-        let Task {
-            number,
-            attempt,
-            payload,
-            ..
-        } = task;
+        let Task { number, attempt, .. } = task;
+        let input = self.setup.spool.payloads.input(self.setup.uid, task);
+        let unreadable = |error| format!("its payload cannot be read: {error}");
+        let read = input.and_then(|input| input.into_bytes().map_err(unreadable));
+        let payload = match &read {
+            Ok(payload) => payload,
+            Err(reason) => return End::error(reason),
+        };
         let context = TaskContext {
             number: *number,
             attempt: *attempt,

@@ -4,6 +4,7 @@
 //! holds back few. If the process dies with several tasks outstanding nobody knows which one killed it: they rerun one at
 //! a time until it dies again with a single one, which is charged.
 
+mod outgoing;
 mod settle;
 mod warm;
 
@@ -16,7 +17,6 @@ use std::{
 
 use bytes::Bytes;
 use harmony_protocol::ids::BatchUid;
-use memchr::memchr;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::warm::{Answers, Cause, SENT_BYTES_MOST, Warm};
@@ -150,17 +150,28 @@ impl Runner {
 
     /// Takes new tasks, and refuses those that cannot be a line. Says whether there were any of these.
     fn accept(&mut self, tasks: VecDeque<Task>) -> bool {
-        let is_line = |task: &Task| memchr(b'\n', &task.payload).is_none();
-        let (lines, others): (VecDeque<_>, VecDeque<_>) = tasks.into_iter().partition(is_line);
-        let refuse = |task: &Task| {
-            End::error(
-                "the payload holds a line feed, so it cannot be sent as one line: use `exec`, or encode the payload",
-            )
-            .of_task(task, Began::now())
-        };
-        self.queue.report_finished(others.iter().map(refuse).collect());
-        self.rerun.extend(lines);
-        !others.is_empty()
+        let mut refused = Vec::new();
+        for task in tasks {
+            match self.check_line(&task) {
+                Ok(()) => self.rerun.push_back(task),
+                Err(reason) => refused.push(End::error(reason).of_task(&task, Began::now())),
+            }
+        }
+        let any = !refused.is_empty();
+        self.queue.report_finished(refused);
+        any
+    }
+
+    fn check_line(&self, task: &Task) -> Result<(), String> {
+        let input = self.spool.payloads.input(self.uid, task)?;
+        match input.holds_line_feed() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(
+                "the payload holds a line feed, so it cannot be sent as one line: use `exec`, or encode the payload"
+                    .to_owned(),
+            ),
+            Err(error) => Err(format!("its payload cannot be read: {error}")),
+        }
     }
 
     /// One turn with a running process.
@@ -199,6 +210,14 @@ impl Runner {
             && let Some(task) = self.rerun.pop_front()
         {
             let is_oldest = warm.sent.is_empty();
+            match self.spool.payloads.input(self.uid, &task) {
+                Ok(input) => warm.outgoing.push(input),
+                Err(reason) => {
+                    let end = End::error(reason).of_task(&task, Began::now());
+                    self.queue.report_finished(vec![end]);
+                    continue;
+                }
+            }
             warm.send(task);
             if is_oldest {
                 warm.begin(self.limit, &self.queue.extension);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use memchr::{memchr, memrchr};
 use rustix::process::Signal;
 
+use super::outgoing::Outgoing;
 use crate::executor::{
     Task,
     child::{Child, Output, Ready},
@@ -30,8 +31,7 @@ pub(super) struct Warm {
     /// Numbers among them that are to be stopped.
     pub(super) marked: HashSet<u64>,
     pub(super) sent_bytes: usize,
-    outgoing: Vec<u8>,
-    written: usize,
+    pub(super) outgoing: Outgoing,
     /// The beginning of a line that is not whole yet.
     partial: Vec<u8>,
     /// When the oldest task became the oldest; from then on it counts as running.
@@ -72,6 +72,11 @@ pub(super) enum Answers {
     Extra,
 }
 
+/// Bytes of a task's line.
+fn line_bytes(task: &Task) -> usize {
+    usize::try_from(task.payload.len()).unwrap_or(usize::MAX - 1) + 1
+}
+
 impl Warm {
     pub(super) fn start(command: &mut Command, extension: &Extension) -> io::Result<Self> {
         let began = Began::now();
@@ -80,8 +85,7 @@ impl Warm {
             sent: VecDeque::new(),
             marked: HashSet::new(),
             sent_bytes: 0,
-            outgoing: Vec::new(),
-            written: 0,
+            outgoing: Outgoing::default(),
             partial: Vec::new(),
             began,
             deadline: Deadline::new(None, began.at, extension),
@@ -93,18 +97,16 @@ impl Warm {
         })
     }
 
-    /// Queues a line to be written. Its payload holds no LF.
+    /// A task whose line is among what is to be written.
     pub(super) fn send(&mut self, task: Task) {
-        self.outgoing.extend_from_slice(&task.payload);
-        self.outgoing.push(b'\n');
-        self.sent_bytes += task.payload.len() + 1;
+        self.sent_bytes += line_bytes(&task);
         self.sent.push_back(task);
     }
 
     /// Takes out the oldest task.
     pub(super) fn pop(&mut self) -> Option<Task> {
         let task = self.sent.pop_front()?;
-        self.sent_bytes -= task.payload.len() + 1;
+        self.sent_bytes -= line_bytes(&task);
         self.marked.remove(&task.number);
         Some(task)
     }
@@ -131,20 +133,14 @@ impl Warm {
 
     /// Writes what the pipe takes.
     pub(super) fn flush(&mut self) {
-        let rest = self.outgoing.get(self.written..).unwrap_or_default();
-        if rest.is_empty() {
-            return;
-        }
-        self.written += self.child.write(rest);
-        if self.written == self.outgoing.len() {
-            self.outgoing.clear();
-            self.written = 0;
-            self.outgoing.shrink_to(SENT_BYTES_MOST);
+        if self.outgoing.flush(|bytes| self.child.write(bytes)).is_err() {
+            // The rest of a line cannot be read: the process must not take its beginning for the whole.
+            self.kill();
         }
     }
 
     pub(super) fn wait(&self, wake: BorrowedFd<'_>, until: Option<Instant>) -> Ready {
-        self.child.wait(wake, self.written < self.outgoing.len(), until)
+        self.child.wait(wake, !self.outgoing.is_empty(), until)
     }
 
     /// Reads once. Only lines that are answers without doubt are given.
