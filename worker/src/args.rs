@@ -25,8 +25,8 @@ pub struct WorkerArgs {
     /// The folder in which commands run; the current one if absent.
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
-    /// The folder on whose file system outputs are kept that are too long for one message, until they are recorded; that for
-    /// temporary files if absent.
+    /// The folder on whose file system payloads and outputs are kept that are too long for one message, until their task has
+    /// ended or they are recorded; that for temporary files if absent.
     #[arg(long, value_name = "DIR", env = "HARMONY_SPOOL")]
     pub spool: Option<PathBuf>,
     /// Seconds that running tasks get to end when the worker is asked to leave, and that a task gets between SIGTERM and SIGKILL.

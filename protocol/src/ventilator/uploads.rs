@@ -27,7 +27,7 @@ pub(crate) struct Upload {
 }
 
 impl Ventilator {
-    /// Begins to send a long payload ahead, if one more may go to this worker.
+    /// Begins to send a long payload ahead, if one more may go to this worker; else the number goes back.
     pub(super) fn begin_upload(
         &mut self,
         link: LinkId,
@@ -36,12 +36,13 @@ impl Ventilator {
         alone: bool,
     ) -> Option<()> {
         let may = self.work.may_upload(link);
-        let member = self.fleet.members.get_mut(&link)?;
-        if !may {
-            member.behind_uploads = true;
+        let Some(member) = self.fleet.members.get_mut(&link).filter(|_| may) else {
+            if let Some(member) = self.fleet.members.get_mut(&link) {
+                member.behind_uploads = true;
+            }
             self.work.add((number, number), todo);
             return None;
-        }
+        };
         let upload = Upload {
             link,
             alias: member.alias,

@@ -1,5 +1,5 @@
-//! Where a worker keeps outputs that are too long for one message: a volume of its pod, since the file system of a container
-//! may be closed to it.
+//! Where a worker keeps payloads and outputs that are too long for one message: a volume of its pod, since the file system of a
+//! container may be closed to it.
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume, VolumeMount};
 
