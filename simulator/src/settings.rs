@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::dice::{Concern, Dice, broadly};
 use crate::faults::{FAULTS, Fault};
-use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, GONE_AFTER, REDIAL_MOST};
+use harmony_protocol::limits::{DEAD_AFTER, DEATHS_BEFORE_ALONE, GONE_AFTER, QUEUE_BYTES, REDIAL_MOST};
 
 use crate::tasks::{Mix, Nature, Tasks};
 use crate::world::RESTART_HEALED;
@@ -71,6 +71,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const WORKERS_MOST: usize = 50;
 /// The most that a clock runs from true: 5 %.
 const SKEW_MOST: u32 = 50_000;
+/// Bytes of payloads for which some workers have room: so few that long payloads have to wait for more.
+const FEW_BYTES: u64 = 4 << 10;
 
 /// The highest likelihood that a process dies before one of its actions.
 const CRASH_MOST: f64 = 1e-3;
@@ -98,6 +100,7 @@ impl Settings {
             workers: vec![worker::Setup {
                 slots: 2,
                 window: 1,
+                queue_bytes: QUEUE_BYTES,
                 broken: false,
             }],
             collector: collector::Setup {
@@ -152,6 +155,7 @@ impl Settings {
             .map(|_| worker::Setup {
                 slots: random.u32(1..=4),
                 window: [1, 1, 4][random.usize(0..3)],
+                queue_bytes: [FEW_BYTES, QUEUE_BYTES][random.usize(0..2)],
                 broken: false,
             })
             .collect();
@@ -281,5 +285,6 @@ fn draw_tasks(random: &mut Rng, index: u64, most: u64) -> Tasks {
     if rarely(20, 1) > 0 {
         tasks.max_failed = Some(2);
     }
+    tasks.parts = random.bool();
     tasks
 }

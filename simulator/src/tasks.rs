@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use harmony_protocol::ids::{Attempt, BatchUid};
 use harmony_protocol::limits::{RETRY_FIRST, RETRY_MOST};
+use harmony_protocol::ventilator::Cut;
 use harmony_protocol::wire::OutcomeCode;
 use uuid::Uuid;
 
@@ -86,6 +87,8 @@ pub struct Tasks {
     pub length: usize,
     /// The longest answer that is allowed, in bytes.
     pub largest: usize,
+    /// Payloads that are longer than usual go in parts.
+    pub parts: bool,
     /// From this everything else follows.
     pub seed: u64,
 }
@@ -104,6 +107,7 @@ impl Tasks {
             duration: Duration::from_millis(10),
             length: 64,
             largest: 1 << 20,
+            parts: false,
             seed,
         }
     }
@@ -174,6 +178,17 @@ impl Tasks {
             Nature::TooLarge => Some(OutcomeCode::PayloadTooLarge),
             Nature::Oversized => Some(OutcomeCode::ResultTooLarge),
             Nature::Good | Nature::Slow | Nature::Varying | Nature::Huge | Nature::Poison => None,
+        }
+    }
+
+    /// How payloads are cut: the longest are twenty times as long as usual.
+    pub fn cut(&self) -> Cut {
+        if !self.parts {
+            return Cut::default();
+        }
+        Cut {
+            inline: 2 * self.length,
+            part: self.length,
         }
     }
 

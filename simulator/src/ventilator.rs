@@ -6,7 +6,7 @@ use std::time::Duration;
 use harmony_protocol::Identity;
 use harmony_protocol::ids::{BatchUid, Epoch, InstanceId, ProcessId};
 use harmony_protocol::limits::MAX_PAYLOAD;
-use harmony_protocol::ventilator::{Config, Cut, Event, Output, Payloads, Progress, Ventilator};
+use harmony_protocol::ventilator::{Config, Event, Output, Payloads, Progress, Ventilator};
 use harmony_protocol::wire::{Ending, Executor, Policy, Role, Work};
 use uuid::Uuid;
 
@@ -16,8 +16,6 @@ use crate::tasks::{Nature, Tasks};
 
 /// The longest time that it takes to keep an epoch.
 const KEEPS_WITHIN: Duration = Duration::from_millis(50);
-/// Far shorter than in earnest, so that many payloads go in parts, the longest in some twenty.
-const CUT: Cut = Cut { inline: 256, part: 64 };
 
 /// See the module.
 #[derive(Debug)]
@@ -75,7 +73,7 @@ impl VentilatorHost {
             deadline: None,
             success: None,
             workers_are_mended: false,
-            cut: CUT,
+            cut: tasks.cut(),
         };
         Self {
             machine: Ventilator::new(config),

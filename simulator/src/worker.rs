@@ -18,8 +18,6 @@ use crate::tasks::Nature;
 const INLINE: usize = 512;
 /// Bytes of one PART: the longest outputs have some sixty.
 const PART_BYTES: usize = 16 << 10;
-/// Bytes of payloads that are granted at most: so few that long payloads have to wait for more.
-const QUEUE_BYTES: u64 = 4 << 10;
 
 /// How a worker is set up.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +26,8 @@ pub struct Setup {
     pub slots: u32,
     /// Tasks that a slot takes ahead.
     pub window: usize,
+    /// Bytes of payloads that it grants and holds in memory at most.
+    pub queue_bytes: u64,
     /// Its executor cannot run.
     pub broken: bool,
 }
@@ -82,7 +82,7 @@ impl WorkerHost {
                 seed,
                 only: Only::default(),
                 part_bytes: PART_BYTES,
-                queue_bytes: QUEUE_BYTES,
+                queue_bytes: setup.queue_bytes,
             }),
             setup,
             lanes: BTreeMap::new(),

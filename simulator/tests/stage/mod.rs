@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use harmony_protocol::limits::QUEUE_BYTES;
 use harmony_protocol::wire::{Message, Tasks};
 use harmony_simulator::settings::Settings;
 use harmony_simulator::trace::Trace;
@@ -19,6 +20,7 @@ pub(crate) fn settings(completions: u64, workers: usize) -> Settings {
         worker::Setup {
             slots: 1,
             window: 1,
+            queue_bytes: QUEUE_BYTES,
             broken: false,
         };
         workers
