@@ -95,8 +95,6 @@ mutants! {
     AliasReused,
     /// PARTs go only within the bytes that are granted.
     PartBeyondCredit,
-    /// A payload of which a worker has not all begins anew on another link.
-    PartsGoOnElsewhere,
     /// A link that closes returns its numbers.
     LostNeverReturned,
     /// A takeover sends what may be at workers only when it has located it.

@@ -49,11 +49,7 @@ impl Ventilator {
             todo,
             alone,
             length,
-            sent: if mutant::on(Mutant::PartsGoOnElsewhere) && todo.resend {
-                length / 2
-            } else {
-                0
-            },
+            sent: 0,
         };
         self.work.begin_upload(number, upload);
         Some(())
