@@ -89,9 +89,9 @@ fn check_meaning(addressed: &Addressed) {
     assert_eq!(again, *addressed, "after encoding and decoding");
     assert_eq!(encode(again.0, &again.1), frames, "encoded twice");
     let whole = match message {
-        Message::Tasks(tasks) => tasks.pieces().all(|(entry, payload)| {
-            tasks.parted && payload.is_empty() || payload.len() as u64 == u64::from(entry.length)
-        }),
+        Message::Tasks(tasks) => tasks
+            .pieces()
+            .all(|(entry, payload)| payload.len() as u64 == u64::from(tasks.inline(&entry))),
         Message::Results(results) => results.pieces().all(|(entry, output, log)| {
             output.len() as u64 == u64::from(entry.inline()) && log.len() as u64 == u64::from(entry.log)
         }),

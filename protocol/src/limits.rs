@@ -45,7 +45,7 @@ pub const DEATHS_BEFORE_ALONE: u32 = 3;
 
 /// The largest number of tasks in one TASKS message: enough that the cost per message vanishes.
 pub const TASKS_PER_MESSAGE: usize = 1_024;
-/// The bytes of payload after which a TASKS message is closed (one task may be larger).
+/// The bytes of payload at which a TASKS message is closed.
 pub const TASKS_BYTES: usize = 1 << 20;
 /// The largest task payload in bytes, announced in HELLO.
 pub const MAX_PAYLOAD: u64 = MAX_PARTED;

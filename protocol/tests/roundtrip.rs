@@ -3,7 +3,7 @@
 #![allow(clippy::indexing_slicing)] // an index out of range fails the test, as it should
 
 use bytes::Bytes;
-use harmony_protocol::wire::{Frames, Message, ResultEntry, TaskEntry, decode, encode};
+use harmony_protocol::wire::{Frames, Message, ResultEntry, decode, encode};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -69,8 +69,7 @@ proptest! {
         let joined = |pieces: Vec<Bytes>| pieces.concat();
         match addressed.1 {
             Message::Tasks(tasks) => {
-                let length = |entry: TaskEntry| if tasks.parted { 0 } else { entry.length as usize };
-                prop_assert!(tasks.pieces().all(|(entry, payload)| payload.len() == length(entry)));
+                prop_assert!(tasks.pieces().all(|(entry, payload)| payload.len() == tasks.inline(&entry) as usize));
                 prop_assert_eq!(joined(tasks.pieces().map(|(_, payload)| payload).collect()), tasks.payloads);
             }
             Message::Results(results) => {

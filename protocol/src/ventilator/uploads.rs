@@ -36,16 +36,17 @@ impl Ventilator {
         alone: bool,
     ) -> Option<()> {
         let may = self.work.may_upload(link);
-        let Some(member) = self.fleet.members.get_mut(&link).filter(|_| may) else {
-            if let Some(member) = self.fleet.members.get_mut(&link) {
-                member.behind_uploads = true;
-            }
+        let target = self.fleet.members.get_mut(&link).and_then(|member| {
+            member.behind_uploads = !may;
+            may.then_some(member.alias)
+        });
+        let Some(alias) = target else {
             self.work.add((number, number), todo);
             return None;
         };
         let upload = Upload {
             link,
-            alias: member.alias,
+            alias,
             todo,
             alone,
             length,

@@ -60,12 +60,17 @@ impl Tasks {
         }
     }
 
-    /// Each task with its payload, which shares memory with the message.
+    /// Bytes of a task's payload that the message itself carries.
+    pub fn inline(&self, entry: &TaskEntry) -> u32 {
+        if self.parted { 0 } else { entry.length }
+    }
+
+    /// Each task with what the message carries of its payload, which shares memory with the message.
     pub fn pieces(&self) -> impl Iterator<Item = (TaskEntry, Bytes)> {
         let mut rest = self.payloads.clone();
         self.entries
             .iter()
-            .map(move |&entry| (entry, take(&mut rest, entry.length)))
+            .map(move |entry| (*entry, take(&mut rest, self.inline(entry))))
     }
 }
 
