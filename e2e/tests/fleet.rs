@@ -250,18 +250,19 @@ async fn a_collector_that_is_over_the_limits_says_so() -> Result<()> {
     .await
 }
 
-/// Tasks of the batch below: enough that some are queued behind those that run.
-const SLOW_TASKS: u64 = 40;
+/// Tasks of the batch below. Each of two workers runs one and has one queued behind it: those take so long that none ends
+/// between a look at the batch and the signal to a worker, whose queue would be empty just then.
+const SLOW_TASKS: u64 = 20;
 
 const SLOW: &str = "
 apiVersion: harmony.dev/v1alpha1
 kind: HarmonyBatch
 metadata: {name: slow}
 spec:
-  completions: 40
+  completions: 20
   parallelism: 2
   backoffLimitPerIndex: 0
-  executor: {exec: {command: [sh, -c, 'sleep 1; hostname']}}
+  executor: {exec: {command: [sh, -c, 'read number; if [ $number -lt 4 ]; then sleep 12; else sleep 1; fi; hostname']}}
   template: {spec: {containers: [{name: worker, image: numeric:dev}]}}
 ";
 
@@ -270,22 +271,17 @@ async fn a_worker_that_is_asked_to_leave_hands_its_tasks_back() -> Result<()> {
     ensure_installed().await?;
     scenario(async |test| {
         test.apply(SLOW).await?;
-        let leaving = eventually("results of two workers", WITHIN, async || {
-            let mut workers: Vec<_> = test
-                .results("slow")
-                .await?
-                .into_iter()
-                .map(|line| line.output)
-                .collect();
-            workers.sort();
-            workers.dedup();
-            ensure!(workers.len() == 2, "results of {workers:?}");
-            Ok(workers.swap_remove(0))
+        test.wait_for("both workers to be full", WITHIN, "slow", |batch: &HarmonyBatch| {
+            let status = batch.status.clone().context("no status")?;
+            let in_flight = status.tasks.unwrap_or_default().in_flight;
+            ensure!(status.ready == 2 && in_flight == 4, "{status:?}");
+            Ok(())
         })
         .await?;
-        let leaving = leaving.trim();
+        let workers = test.pods_of("slow", WORKER_ROLE).await?;
+        let leaving = workers.first().context("no worker")?.name_any();
         let asked = Timestamp::now().as_microsecond();
-        test.api::<Pod>().delete(leaving, &DeleteParams::default()).await?;
+        test.api::<Pod>().delete(&leaving, &DeleteParams::default()).await?;
         test.wait_for_condition("slow", COMPLETE, WITHIN).await?;
 
         let results = test.results("slow").await?;
@@ -299,7 +295,7 @@ async fn a_worker_that_is_asked_to_leave_hands_its_tasks_back() -> Result<()> {
             SLOW_TASKS + 1,
             "no task ran to its end twice"
         );
-        let last = last_end(&joblog, leaving).context("the worker is not in the job log")?;
+        let last = last_end(&joblog, &leaving).context("the worker is not in the job log")?;
         assert!(last > asked, "what ran at the worker was stopped instead of recorded");
         let resent = resent_as_returned(test).await?;
         println!("handed back: {resent}");
