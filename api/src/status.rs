@@ -164,6 +164,17 @@ pub struct Failure {
     pub log_tail: Option<String>,
 }
 
+impl Failure {
+    /// The word for the cause with the number that goes with it, such as `ExitCode 2`.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self.exit_code.or(self.signal) {
+            Some(number) => format!("{} {number}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
+}
+
 /// How worker pods failed. What they were told to do by the operator, or by whoever deleted them, is no failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = kubernetes_formats)]

@@ -108,7 +108,7 @@ A batch is its folder. It holds the log, and in the end
   results.ndjson   {\"number\":7,\"attempt\":1,\"output\":\"...\"} per success, in number order
                    (\"outputBase64\" where the bytes are not UTF-8,
                    \"outputFile\" where there are more than a mebibyte)
-  failed.ndjson    number, attempts, reason, exitCode or signal, log
+  failed.ndjson    number, attempts, reason, exitCode or signal, worker, log
   joblog.tsv       a row per recorded attempt
 The same command resumes a batch that was interrupted, and prints the result of one that is done.
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use harmony_log::{Cursor, LogError, LogReader};
+use harmony_log::{Cursor, LogError, LogReader, Outcome};
 use harmony_protocol::collector::Record;
 use harmony_protocol::wire::{OutcomeCode, ResultEntry};
 use jiff::Timestamp;
@@ -110,6 +110,7 @@ struct FailedLine<'a> {
     exit_code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
+    worker: &'a str,
     log: std::borrow::Cow<'a, str>,
 }
 
@@ -121,16 +122,17 @@ pub fn export(reader: &LogReader, dir: &Path, stop: &AtomicBool) -> Result<Expor
     let mut failed = Target::create(dir, FAILED, stop)?;
     for item in reader.in_order(0) {
         let (_, location) = item?;
-        let Some((entry, output, log)) = cursor.outcome(location)? else {
+        let Some(recorded) = cursor.outcome(location)? else {
             continue;
         };
+        let entry = &recorded.entry;
         if entry.outcome == OutcomeCode::Succeeded {
             exported.succeeded += 1;
-            let file = file_of(reader, &entry, dir);
-            results.line(|out| write_result(out, &entry, &output, file))?;
+            let file = file_of(reader, entry, dir);
+            results.line(|out| write_result(out, entry, &recorded.output, file))?;
         } else {
             exported.failed += 1;
-            failed.line(|out| write_failure(out, &entry, &log))?;
+            failed.line(|out| write_failure(out, &recorded))?;
         }
     }
     results.finish()?;
@@ -155,12 +157,13 @@ pub fn stream(
     let mut cursor = Cursor::new(reader);
     for item in reader.in_order(from) {
         let (_, location) = item?;
-        let Some((entry, output, log)) = cursor.outcome(location)? else {
+        let Some(recorded) = cursor.outcome(location)? else {
             continue;
         };
+        let entry = &recorded.entry;
         match (file, entry.outcome == OutcomeCode::Succeeded) {
-            (Export::Results, true) => write_result(out, &entry, &output, file_of(reader, &entry, base))?,
-            (Export::Failed, false) => write_failure(out, &entry, &log)?,
+            (Export::Results, true) => write_result(out, entry, &recorded.output, file_of(reader, entry, base))?,
+            (Export::Failed, false) => write_failure(out, &recorded)?,
             _ => continue,
         }
         out.write_all(b"\n")?;
@@ -192,7 +195,8 @@ pub fn output(reader: &LogReader, number: u64, out: &mut impl Write) -> Result<O
     let Some(location) = reader.find(number)? else {
         return Ok(None);
     };
-    let Some((entry, output, _)) = Cursor::new(reader).outcome(location)? else {
+    let mut cursor = Cursor::new(reader);
+    let Some(Outcome { entry, output, .. }) = cursor.outcome(location)? else {
         return Ok(None);
     };
     if entry.outcome != OutcomeCode::Succeeded {
@@ -233,14 +237,16 @@ fn write_result(out: &mut impl Write, entry: &ResultEntry, output: &[u8], file: 
     Ok(serde_json::to_writer(out, &line)?)
 }
 
-fn write_failure(out: &mut impl Write, entry: &ResultEntry, log: &[u8]) -> io::Result<()> {
+fn write_failure(out: &mut impl Write, recorded: &Outcome<'_>) -> io::Result<()> {
+    let entry = &recorded.entry;
     let line = FailedLine {
         number: entry.number,
         attempts: entry.attempt,
         reason: entry.outcome.name(),
         exit_code: (entry.outcome == OutcomeCode::ExitCode).then_some(entry.code),
         signal: (entry.outcome == OutcomeCode::Signal).then_some(entry.code),
-        log: String::from_utf8_lossy(log),
+        worker: recorded.worker,
+        log: String::from_utf8_lossy(&recorded.log),
     };
     Ok(serde_json::to_writer(out, &line)?)
 }

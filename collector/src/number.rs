@@ -1,7 +1,7 @@
 //! What is recorded of one number.
 
 use harmony_log::{Cursor, LogError, LogReader};
-use harmony_protocol::collector::{BatchState, Record};
+use harmony_protocol::collector::BatchState;
 use harmony_protocol::limits::FAILURE_LOG;
 use harmony_protocol::wire::OutcomeCode;
 use jiff::Timestamp;
@@ -63,12 +63,9 @@ fn outcome(reader: &LogReader, number: u64) -> Result<Option<RecordedOutcome>, L
     let Some(location) = reader.find(number)? else {
         return Ok(None);
     };
-    let Ok(Record::Outcomes(outcomes)) = Record::decode(&reader.read(location)?) else {
-        return Ok(None);
-    };
-    let found = Cursor::new(reader).outcome(location)?;
-    Ok(found.map(|(entry, _, log)| {
-        let log = String::from_utf8_lossy(&log);
+    let mut cursor = Cursor::new(reader);
+    Ok(cursor.outcome(location)?.map(|recorded| {
+        let (entry, log) = (recorded.entry, String::from_utf8_lossy(&recorded.log));
         let cut = log.ceil_char_boundary(log.len().saturating_sub(FAILURE_LOG));
         let micros = i64::try_from(entry.start_micros).unwrap_or(i64::MAX);
         let coded = matches!(entry.outcome, OutcomeCode::ExitCode | OutcomeCode::Signal);
@@ -76,7 +73,7 @@ fn outcome(reader: &LogReader, number: u64) -> Result<Option<RecordedOutcome>, L
             outcome: entry.outcome.name().to_owned(),
             code: coded.then_some(entry.code),
             attempt: entry.attempt,
-            worker: outcomes.worker,
+            worker: recorded.worker.to_owned(),
             start: Timestamp::from_microsecond(micros).unwrap_or_default().to_string(),
             seconds: std::time::Duration::from_micros(entry.duration_micros).as_secs_f64(),
             output_bytes: entry.output,

@@ -218,7 +218,7 @@ async fn the_status_scale_and_fields_are_served() {
         .unwrap();
         let columns: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
         let (head, row) = (&columns[0], &columns[1]);
-        assert_eq!(head[..4], ["NAME", "STATE", "COMPLETIONS", "PROGRESS"], "{shown}");
+        assert_eq!(head[..4], ["NAME", "STATE", "COMPLETIONS", "PROGRESS(%)"], "{shown}");
         assert_eq!(row[..6], ["shown", "Running", "1/3", "33", "2", "0"], "{shown}");
         assert_eq!(row[row.len() - 3..], ["0.5", "7", "c"], "{shown}");
     }

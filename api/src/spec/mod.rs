@@ -65,7 +65,7 @@ use crate::status::HarmonyBatchStatus;
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Completions", type_ = "string", json_path = ".status.completions"),
     printcolumn(
-        name = "Progress",
+        name = "Progress(%)",
         type_ = "integer",
         json_path = ".status.progressPercent",
         description = "Percent of the tasks that are settled."

@@ -5,7 +5,8 @@ use harmony_protocol::ventilator::{Explanation, Hold, Ready, Upcoming, UpcomingK
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::account::{Account, Told};
-use super::words::{self, numbers, span, tasks, workers};
+use super::words::{self, numbers, running_workers, span, tasks};
+use crate::status::render::last_words;
 
 /// Lines about single workers, tasks and events each: the answer is to fit one screen.
 const LINES: usize = 5;
@@ -93,6 +94,7 @@ fn causes(account: &Account) -> Vec<Cause> {
     if let Some(explanation) = &account.ventilator {
         of_ventilator(explanation, &mut causes);
     }
+    causes.extend(failed(account));
     causes.sort_by_key(|(weight, _)| *weight);
     causes
 }
@@ -208,6 +210,22 @@ fn of_ventilator(told: &Explanation, causes: &mut Vec<Cause>) {
     notes(told, causes);
 }
 
+/// What has failed for good ends no batch by itself, so that it is easily overlooked.
+fn failed(account: &Account) -> Option<Cause> {
+    let (told, status) = (account.ventilator.as_ref(), &account.status);
+    let counted = told.map_or(0, |told| told.counts.failed);
+    let count = counted.max(status.tasks.map_or(0, |counts| counts.failed));
+    let first = status.failures.first().map(|failure| {
+        let words = failure.log_tail.as_deref().and_then(last_words);
+        let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+        format!(", the first task {} ({}){words}", failure.number, failure.cause())
+    });
+    (count > 0).then(|| {
+        let text = format!("{} failed for good{}", tasks(count), first.unwrap_or_default());
+        (Weight::Usual, text)
+    })
+}
+
 /// What is ready and waits, unless the collector says it already.
 fn of_ready(told: &Explanation, ready: &Ready) -> Option<Cause> {
     if told.hold.is_some() {
@@ -277,7 +295,7 @@ fn notes(told: &Explanation, causes: &mut Vec<Cause>) {
     let all = told.stages.values().sum::<u64>();
     let ready = told.stages.get(&WorkerStage::Ready).copied().unwrap_or_default();
     if ready > 0 {
-        causes.push((Weight::Note, format!("{ready} of {} ready", workers(all))));
+        causes.push((Weight::Note, format!("{ready} of {} ready", running_workers(all))));
     }
 }
 

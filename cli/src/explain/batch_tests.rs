@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use harmony_api::status::{Failure, TaskCounts};
 use harmony_protocol::ids::BatchUid;
 use harmony_protocol::ventilator::{
     CollectorStage, CollectorView, Resent, Rooms, Straggler, Suspect, WorkerExplanation,
@@ -114,15 +115,29 @@ render is running: 50 tasks wait: the 2 workers are busy (2 full)
   41 of 100 tasks settled (41 %)
   8 tasks at workers, the oldest for 40s (task 41 at worker-1)
   1 task failed before, waiting for the next attempt, task 7 in 4.2s
+  2 tasks failed for good, the first task 12 (ExitCode 2): no such frame
   tasks 41-44, attempt 2, at worker-1 for 40s
   3 tasks sent again so far since their worker was lost
-  2 of 2 workers ready
+  2 of 2 running workers ready
 
 Next
   in 4.2s: task 7 is tried again
   harmony explain render -n team-a NUMBER tells of one task
+  harmony failed render -n team-a shows the failures
 ";
-    assert_eq!(render(&account(Some(running()))), expected);
+    let mut account = account(Some(running()));
+    account.status.tasks = Some(TaskCounts {
+        failed: 2,
+        ..TaskCounts::default()
+    });
+    account.status.failures.push(Failure {
+        number: 12,
+        reason: "ExitCode".into(),
+        exit_code: Some(2),
+        log_tail: Some("reading\nno such frame\n".into()),
+        ..Failure::default()
+    });
+    assert_eq!(render(&account), expected);
 }
 
 #[test]

@@ -7,12 +7,13 @@ use harmony_protocol::wire::Failure;
 use super::account::{Account, NumberAccount, Told};
 use super::batch::summary;
 use super::words::{self, span, tasks};
+use crate::status::render::last_words;
 
 /// What people are told of one number.
 pub(super) fn told(account: &Account, asked: &NumberAccount) -> Told {
     let number = asked.number;
     let mut told = match (&asked.ventilator, &asked.recorded) {
-        (_, Some(recorded)) if recorded.settled => settled(recorded),
+        (_, Some(recorded)) if recorded.settled => settled(account, recorded),
         (Some(explained), _) => of_ventilator(explained),
         (None, Some(recorded)) => unsettled(account, recorded),
         (None, None) => Told {
@@ -40,7 +41,7 @@ pub(super) fn told(account: &Account, asked: &NumberAccount) -> Told {
     told
 }
 
-fn settled(recorded: &Recorded) -> Told {
+fn settled(account: &Account, recorded: &Recorded) -> Told {
     let Some(outcome) = &recorded.outcome else {
         return Told {
             answer: "is settled".to_owned(),
@@ -63,18 +64,19 @@ fn settled(recorded: &Recorded) -> Told {
         format!("attempt {attempt} at {worker}, begun {start}, took {seconds:.3}s"),
         format!("{} bytes of output", outcome.output_bytes),
     ];
-    because.extend(last_words(&outcome.log));
+    because.extend(its_last_words(&outcome.log));
     Told {
         answer: how,
         because,
-        next: Vec::new(),
+        next: (*attempt > 1)
+            .then(|| format!("harmony joblog {} has its earlier attempts", account.named))
+            .into_iter()
+            .collect(),
     }
 }
 
-fn last_words(log: &str) -> Option<String> {
-    let line = log.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    let clean: String = line.chars().filter(|character| !character.is_control()).collect();
-    Some(format!("its last words: {clean}"))
+fn its_last_words(log: &str) -> Option<String> {
+    Some(format!("its last words: {}", last_words(log)?))
 }
 
 /// The ventilator could not be asked.
@@ -120,7 +122,7 @@ fn of_ventilator(explained: &NumberExplanation) -> Told {
         NumberState::Succeeded => "is done: it succeeded".to_owned(),
         NumberState::Failed { failure } => {
             told.because
-                .extend(failure.as_ref().and_then(|failure| last_words(&failure.log)));
+                .extend(failure.as_ref().and_then(|failure| its_last_words(&failure.log)));
             format!("has failed for good{}", failure.as_ref().map(cause).unwrap_or_default())
         }
         NumberState::InFlight { .. } => return in_flight(explained),

@@ -31,8 +31,9 @@ pub(super) fn tasks(count: u64) -> String {
     count_of(count, "task")
 }
 
-pub(super) fn workers(count: u64) -> String {
-    count_of(count, "worker")
+/// So many workers: those that the ventilator has a link to, or tries to have one, and not those that cannot start.
+pub(super) fn running_workers(count: u64) -> String {
+    count_of(count, "running worker")
 }
 
 fn count_of(count: u64, what: &str) -> String {

@@ -16,7 +16,7 @@ pub(crate) async fn show(args: &StatusArgs, name: &str) -> Result<(), Failure> {
     let cluster = Cluster::find(&args.kube).await?;
     let batch = cluster.batch(name).await?;
     let mut screen = Screen::new(args);
-    if !print(&mut screen, args.output, &batch)? || !args.watch || Overview::from(&batch).is_over() {
+    if !print(&mut screen, args.output, &batch)? || !args.watch || Overview::from(&batch).end().is_some() {
         return Ok(());
     }
     let mut stops = Stops::new()?;
@@ -28,7 +28,7 @@ pub(crate) async fn show(args: &StatusArgs, name: &str) -> Result<(), Failure> {
         };
         match sight {
             Some(Ok(Sight::Batch(batch))) => {
-                if !print(&mut screen, args.output, &batch)? || Overview::from(&*batch).is_over() {
+                if !print(&mut screen, args.output, &batch)? || Overview::from(&*batch).end().is_some() {
                     return Ok(());
                 }
             }

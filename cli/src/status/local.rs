@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use harmony_api::conditions::{COMPLETE, FAILED};
 use harmony_api::status::{Failure as TaskFailure, HarmonyBatchStatus, MAX_FAILURE_TAIL, MAX_FAILURES, TaskCounts};
-use harmony_log::{Cursor, LogError, LogReader};
+use harmony_log::{Cursor, LogError, LogReader, Outcome};
 use harmony_protocol::collector::BatchState;
-use harmony_protocol::wire::{Done, Ending, OutcomeCode, ResultEntry};
+use harmony_protocol::wire::{Done, Ending, OutcomeCode};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -127,15 +127,13 @@ fn failures(reader: &LogReader, state: &BatchState) -> Result<Vec<TaskFailure>, 
     let numbers = state.failed_spans().into_iter().flat_map(|(first, last)| first..=last);
     for number in numbers.take(MAX_FAILURES) {
         let Some(location) = reader.find(number)? else { continue };
-        if let Some((entry, _, log)) = cursor.outcome(location)? {
-            failures.push(failure(&entry, &log));
-        }
+        failures.extend(cursor.outcome(location)?.as_ref().map(failure));
     }
     Ok(failures)
 }
 
-fn failure(entry: &ResultEntry, log: &[u8]) -> TaskFailure {
-    let tail = String::from_utf8_lossy(log);
+fn failure(recorded: &Outcome<'_>) -> TaskFailure {
+    let (entry, tail) = (&recorded.entry, String::from_utf8_lossy(&recorded.log));
     let cut = tail.ceil_char_boundary(tail.len().saturating_sub(MAX_FAILURE_TAIL));
     TaskFailure {
         number: entry.number,
@@ -143,7 +141,7 @@ fn failure(entry: &ResultEntry, log: &[u8]) -> TaskFailure {
         reason: entry.outcome.name().to_owned(),
         exit_code: (entry.outcome == OutcomeCode::ExitCode).then_some(entry.code),
         signal: (entry.outcome == OutcomeCode::Signal).then_some(entry.code),
-        worker: None,
+        worker: Some(recorded.worker.to_owned()),
         log_tail: tail.get(cut..).filter(|tail| !tail.is_empty()).map(str::to_owned),
     }
 }

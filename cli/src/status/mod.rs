@@ -8,7 +8,9 @@ pub(crate) mod render;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
+use harmony_api::conditions::{COMPLETE, FAILED};
 use harmony_api::status::HarmonyBatchStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
@@ -68,12 +70,11 @@ pub(crate) struct Overview {
 }
 
 impl Overview {
-    /// Whether nothing changes any more.
-    fn is_over(&self) -> bool {
-        use harmony_api::conditions::{COMPLETE, FAILED};
-        let ends = [COMPLETE, FAILED];
+    /// The condition that says that it is over; nothing changes any more.
+    pub(crate) fn end(&self) -> Option<&Condition> {
         let mut conditions = self.status.conditions.iter();
-        conditions.any(|condition| ends.contains(&condition.type_.as_str()) && condition.status == "True")
+        conditions
+            .find(|condition| [COMPLETE, FAILED].contains(&condition.type_.as_str()) && condition.status == "True")
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn screen(batch: &Overview, now: Timestamp) -> String {
         "Batch",
         &format!("{} {}{}", batch.name, batch.place, age.unwrap_or_default()),
     );
-    line(&mut text, "State", &state(status));
+    line(&mut text, "State", &state(batch, now));
     if let Some(counts) = &status.tasks {
         line(&mut text, "Progress", &progress(counts));
         line(&mut text, "Tasks", &tasks(counts));
@@ -58,16 +58,24 @@ fn line(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "{:<10} {value}", format!("{label}:"));
 }
 
-fn state(status: &HarmonyBatchStatus) -> String {
-    let word = status.state.as_deref().unwrap_or("not taken up yet by an operator");
-    let failed = status
-        .conditions
-        .iter()
-        .find(|one| one.type_ == FAILED && one.status == "True");
-    match failed {
-        Some(condition) if word != condition.reason => format!("{word} ({})", condition.reason),
-        _ => word.to_owned(),
+/// One word; of a batch that is over also why, when, and how long it took.
+fn state(batch: &Overview, now: Timestamp) -> String {
+    let status = &batch.status;
+    let mut text = status
+        .state
+        .clone()
+        .unwrap_or_else(|| "not taken up yet by an operator".to_owned());
+    let Some(end) = batch.end() else { return text };
+    if end.type_ == FAILED && text != end.reason {
+        let _ = write!(text, " ({})", end.reason);
     }
+    let ended = end.last_transition_time.0;
+    let _ = write!(text, ", {} ago", between(ended, now));
+    let began = status.start_time.as_ref().map(|time| time.0).or(batch.created);
+    if let Some(began) = began {
+        let _ = write!(text, ", after {}", between(began, ended));
+    }
+    text
 }
 
 fn progress(counts: &TaskCounts) -> String {
@@ -113,7 +121,10 @@ fn workers(batch: &Overview) -> Option<String> {
         terminating,
         ..
     } = batch.status;
-    let mut text = format!("{ready} ready of {wanted}");
+    let mut text = match batch.end() {
+        Some(_) if active == 0 => "none, the batch is over".to_owned(),
+        _ => format!("{ready} ready of {wanted}"),
+    };
     for (count, what) in [(active.saturating_sub(ready), "starting"), (terminating, "ending")] {
         if count > 0 {
             let _ = write!(text, ", {count} {what}");
@@ -126,9 +137,13 @@ fn conditions(conditions: &[Condition], now: Timestamp) -> String {
     let row = |condition: &Condition| {
         [
             condition.type_.clone(),
-            condition.status.clone(),
+            // Its reason may be younger.
+            format!(
+                "{} for {}",
+                condition.status,
+                between(condition.last_transition_time.0, now)
+            ),
             condition.reason.clone(),
-            between(condition.last_transition_time.0, now),
             one_line(&condition.message),
         ]
     };
@@ -138,15 +153,10 @@ fn conditions(conditions: &[Condition], now: Timestamp) -> String {
 /// A row per failure.
 pub(crate) fn failures(failures: &[Failure]) -> String {
     let row = |failure: &Failure| {
-        let cause = match (failure.exit_code, failure.signal) {
-            (Some(code), _) => format!("{} {code}", failure.reason),
-            (None, Some(signal)) => format!("{} {signal}", failure.reason),
-            (None, None) => failure.reason.clone(),
-        };
         [
             format!("task {}", failure.number),
             format!("attempt {}", failure.attempt),
-            cause,
+            failure.cause(),
             failure.worker.clone().unwrap_or_default(),
             last_line(failure.log_tail.as_deref().unwrap_or_default()),
         ]
@@ -211,14 +221,14 @@ fn one_line(text: &str) -> String {
 }
 
 /// The last line that says something, without what would move the cursor.
+pub(crate) fn last_words(text: &str) -> Option<String> {
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|character| !character.is_control()).collect())
+}
+
+/// As much of the last words as fits a row.
 fn last_line(text: &str) -> String {
-    let last = text
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or_default();
-    let clean: String = last.chars().filter(|character| !character.is_control()).collect();
+    let clean = last_words(text).unwrap_or_default();
     if clean.chars().count() <= TAIL {
         return clean;
     }
@@ -297,8 +307,8 @@ Rate:      9.8/s, done in about 60s
 Workers:   2 ready of 4, 1 starting, 1 ending
 
 Conditions
-  CollectorReady  True   Running          60s
-  WorkersReady    False  ImagePullFailed  60s  pod x: no such image
+  CollectorReady  True for 60s   Running
+  WorkersReady    False for 60s  ImagePullFailed  pod x: no such image
 
 Failures (1 of 1)
   task 7  attempt 4  ExitCode 1  hb-render-0  [31mno such frame
@@ -306,6 +316,30 @@ Failures (1 of 1)
 Results:   harmony results render
 ";
         assert_eq!(screen(&running(), at(100)), expected);
+    }
+
+    #[test]
+    fn a_batch_that_is_over_says_since_when_and_misses_no_worker() {
+        let mut batch = running();
+        let status = &mut batch.status;
+        (status.active, status.ready, status.terminating) = (0, 0, 0);
+        status.state = Some("Failed".into());
+        for condition in &mut status.conditions {
+            (condition.type_, condition.status) = (FAILED.into(), "True".into());
+            condition.reason = "FailedIndexes".into();
+        }
+        let text = screen(&batch, at(100));
+        assert!(
+            text.contains("State:     Failed (FailedIndexes), 60s ago, after 40s\n"),
+            "{text}"
+        );
+        assert!(text.contains("Workers:   none, the batch is over\n"), "{text}");
+        batch.status.terminating = 2;
+        let text = screen(&batch, at(100));
+        assert!(
+            text.contains("Workers:   none, the batch is over, 2 ending\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -101,8 +101,8 @@ fn percent(counts: TaskCounts) -> u128 {
 
 fn workers(batch: &Overview) -> String {
     match batch.parallelism {
-        Some(wanted) => format!("{} of {wanted}", batch.status.ready),
-        None => batch.status.ready.to_string(),
+        Some(wanted) if batch.end().is_none() => format!("{} of {wanted}", batch.status.ready),
+        _ => batch.status.ready.to_string(),
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Failed {
     pub reason: String,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    pub worker: String,
     pub log: String,
 }
 
@@ -99,6 +100,11 @@ impl Outcome {
         for line in &self.succeeded {
             let row = rows.get(&(line.number, line.attempt));
             assert!(row.is_some_and(|row| row.outcome == "Succeeded"), "{line:?} {row:?}");
+        }
+        for line in &self.failed {
+            let row = rows.get(&(line.number, line.attempts));
+            let told = row.is_some_and(|row| row.outcome == line.reason && row.worker == line.worker);
+            assert!(told, "{line:?} {row:?}");
         }
     }
 

@@ -8,6 +8,19 @@ use harmony_protocol::wire::ResultEntry;
 
 use crate::{Location, LogError, LogReader};
 
+/// What is recorded of an attempt.
+#[derive(Clone, Debug)]
+pub struct Outcome<'a> {
+    /// The name of the worker that ran it.
+    pub worker: &'a str,
+    /// The attempt and how it ended.
+    pub entry: ResultEntry,
+    /// Its output, unless that has a file of its own.
+    pub output: Bytes,
+    /// The end of its stderr.
+    pub log: Bytes,
+}
+
 /// Decoded records kept at hand: numbers in order come from as many records as there are workers and slots at once.
 const RECORDS_KEPT: usize = 128;
 
@@ -34,9 +47,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The entry, the output and the log tail at a location; `None` if the record holds no outcomes. An output that has a
-    /// file of its own is not read.
-    pub fn outcome(&mut self, location: Location) -> Result<Option<(ResultEntry, Bytes, Bytes)>, LogError> {
+    /// What is recorded at a location; `None` if the record holds no outcomes.
+    pub fn outcome(&mut self, location: Location) -> Result<Option<Outcome<'_>>, LogError> {
         let place = location.place();
         let kept = self.kept.iter().position(|decoded| decoded.place == place);
         let index = match kept {
@@ -72,17 +84,16 @@ impl<'a> Cursor<'a> {
 }
 
 impl Decoded {
-    fn entry(&self, position: usize) -> Option<(ResultEntry, Bytes, Bytes)> {
+    fn entry(&self, position: usize) -> Option<Outcome<'_>> {
         let results = &self.outcomes.results;
         let (entry, start) = (*results.entries.get(position)?, *self.starts.get(position)?);
         let middle = start + entry.inline() as usize;
         let end = middle + entry.log as usize;
-        (end <= results.bytes.len()).then(|| {
-            (
-                entry,
-                results.bytes.slice(start..middle),
-                results.bytes.slice(middle..end),
-            )
+        (end <= results.bytes.len()).then(|| Outcome {
+            worker: &self.outcomes.worker,
+            entry,
+            output: results.bytes.slice(start..middle),
+            log: results.bytes.slice(middle..end),
         })
     }
 }

@@ -49,7 +49,7 @@ use harmony_protocol::ids::{BatchUid, LogId};
 use harmony_protocol::limits::MAX_MESSAGE;
 
 pub use append::{Appended, Log};
-pub use cursor::Cursor;
+pub use cursor::{Cursor, Outcome};
 pub use error::{LogError, ReplayError};
 pub use frame::Placed;
 pub use in_order::InOrder;

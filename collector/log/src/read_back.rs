@@ -9,7 +9,7 @@ use harmony_protocol::collector::{Answer, Outcomes, Record};
 use harmony_protocol::set::NumberSet;
 use harmony_protocol::wire::{OutcomeCode, ResultEntry, Span};
 
-use crate::{Cursor, LogError, LogReader, Placed};
+use crate::{Cursor, LogError, LogReader, Outcome, Placed};
 
 /// What reading a log back found.
 #[derive(Debug, Default)]
@@ -113,9 +113,9 @@ pub fn differs(reader: &LogReader, number: u64, duplicate: &Answer) -> Result<bo
     let Some(location) = reader.find(number)? else {
         return Ok(false);
     };
-    let recorded = Cursor::new(reader).outcome(location)?;
+    let mut cursor = Cursor::new(reader);
     let sum = |bytes: &Bytes| (bytes.len() as u64, crc32c::crc32c(bytes));
-    Ok(recorded.is_some_and(|(entry, output, _)| {
+    Ok(cursor.outcome(location)?.is_some_and(|Outcome { entry, output, .. }| {
         let same = match (entry.parted, duplicate) {
             (None, Answer::Bytes(bytes)) => output == *bytes,
             (None, Answer::Parted { length, checksum }) => sum(&output) == (u64::from(*length), *checksum),
