@@ -15,8 +15,9 @@ use crate::limits::{
 use crate::mutant::{self, Mutant};
 use crate::wire::{Message, OutcomeCode, Part, RESULT_BYTES, ResultEntry, Results};
 
-/// How long an outcome waits for company while others are under way.
-const GATHER: Duration = Duration::from_millis(2);
+/// The time between two messages that are not full: the outcomes of short tasks gather in it, so that however many end,
+/// no more than two hundred messages a second are less than full. One that comes after a pause goes at once.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What is under way on the current link.
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub(crate) struct Outcomes {
     /// Weight of the PARTs among them.
     parts_under_way: u64,
     next_sequence: u64,
+    /// When outcomes were last sent.
+    sent_at: Option<Instant>,
     /// Weight and count of everything kept.
     bytes: u64,
     count: usize,
@@ -142,10 +145,10 @@ impl Outcomes {
         self.count == 0 || (memory && disk)
     }
 
-    /// What goes next and fits into `allowance` bytes. Small outcomes gather while others are under way; a spooled output
+    /// What goes next and fits into `allowance` bytes. Small outcomes gather; a spooled output
     /// goes ahead of its outcome.
     pub(crate) fn poll(&mut self, now: Instant, part_bytes: usize, allowance: u64) -> Option<Next<'_>> {
-        if self.ready.is_empty() && self.gathered(now) {
+        if self.timeout().is_some_and(|at| now >= at) {
             self.close();
         }
         let front = self.ready.front()?;
@@ -160,6 +163,7 @@ impl Outcomes {
         }
         let mut message = self.ready.pop_front()?;
         self.parting = Parting::default();
+        self.sent_at = Some(now);
         self.next_sequence += 1;
         message.sequence = self.next_sequence;
         let weight = message.weight();
@@ -217,18 +221,10 @@ impl Outcomes {
         true
     }
 
-    fn gathered(&self, now: Instant) -> bool {
-        self.fresh_since
-            .is_some_and(|since| self.sent.is_empty() || now >= since + GATHER)
-    }
-
-    /// When outcomes have gathered for long enough.
+    /// When outcomes have gathered for long enough. Whole messages go first.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        if self.ready.is_empty() {
-            Some(self.fresh_since? + GATHER)
-        } else {
-            None
-        }
+        let since = self.fresh_since.filter(|_| self.ready.is_empty())?;
+        Some(self.sent_at.map_or(since, |sent| since.max(sent + GATHER)))
     }
 
     /// The weight of the message that waits for allowance.
@@ -318,4 +314,50 @@ impl Outcomes {
 /// The outcome in a message whose output is spooled; such a message has no other.
 fn spooled_of(message: &Results) -> Option<ResultEntry> {
     message.entries.first().copied().filter(|entry| entry.parted.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(number: u64) -> Finished {
+        Finished {
+            number,
+            attempt: 1,
+            outcome: OutcomeCode::Succeeded,
+            code: 0,
+            start_micros: 0,
+            duration_micros: 0,
+            output: Bytes::new(),
+            log: Bytes::new(),
+            spooled: None,
+        }
+    }
+
+    fn sent(outcomes: &mut Outcomes, now: Instant) -> Option<usize> {
+        match outcomes.poll(now, 1, u64::MAX)? {
+            Next::Send(Message::Results(results), _) => Some(results.entries.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_outcome_goes_at_once_after_a_pause_and_gathers_company_else() {
+        let mut now = Instant::now();
+        let mut outcomes = Outcomes::default();
+        outcomes.push(now, &finished(0));
+        assert_eq!(sent(&mut outcomes, now), Some(1), "nothing was sent before");
+        outcomes.acked(1);
+        for number in 1..4 {
+            now += GATHER / 8;
+            outcomes.push(now, &finished(number));
+            assert_eq!(sent(&mut outcomes, now), None, "one was sent just now");
+        }
+        now = outcomes.timeout().unwrap();
+        assert_eq!(sent(&mut outcomes, now), Some(3));
+        now += GATHER;
+        outcomes.push(now, &finished(4));
+        assert_eq!(sent(&mut outcomes, now), Some(1), "the last one was sent long ago");
+        outcomes.sanity_check();
+    }
 }
