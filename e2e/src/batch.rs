@@ -44,6 +44,8 @@ pub struct FailedLine {
     pub reason: String,
     /// What it ended with.
     pub exit_code: Option<i32>,
+    /// The pod that ran it.
+    pub worker: String,
     /// Its last words.
     pub log: String,
 }

@@ -296,6 +296,7 @@ async fn failing(test: &Scenario) -> Result<()> {
     ensure!(failed.iter().map(|line| line.number).eq([2, 4]), "{failed:?}");
     for line in failed {
         ensure!((line.attempts, line.exit_code) == (1, Some(7)), "{line:?}");
+        ensure!(line.worker.starts_with("hb-failing-"), "{line:?}");
         ensure!(line.reason == "ExitCode" && line.log == "no such luck\n", "{line:?}");
     }
     let succeeded = test.results("failing").await?;
