@@ -25,6 +25,9 @@ pub async fn orphaned(watch: bool) {
 /// The file that whoever makes a folder for sockets keeps locked in it.
 pub const OWNER_FILE: &str = "owner";
 
+/// What the name of a folder ends with while it is removed: nobody needs it, whoever finds it may go on.
+pub const GONE: &str = ".gone";
+
 /// Removes the folder of a Unix socket if its owner is gone and nobody else uses it: the last one to leave cleans up.
 pub fn leave_folder(listen: &Endpoint) {
     let Endpoint::Unix(socket) = listen else {
@@ -61,7 +64,7 @@ pub fn leave_folder(listen: &Endpoint) {
 /// is half removed, since nobody could tell then whether it is still being made.
 pub fn remove_folder(folder: &Path) {
     let mut gone = folder.as_os_str().to_owned();
-    gone.push(".gone");
+    gone.push(GONE);
     if fs::rename(folder, &gone).is_ok() {
         let _ = fs::remove_dir_all(&gone);
     }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use harmony_transport::Endpoint;
-use harmony_worker::parent::{OWNER_FILE, remove_folder};
+use harmony_worker::parent::{GONE, OWNER_FILE, remove_folder};
 
 use crate::exit::Failure;
 
@@ -56,10 +56,11 @@ impl Sockets {
 }
 
 /// What was killed while this run went on may have left its folder: a part that leaves does not see that the last other
-/// one is killed next.
+/// one is killed next. If this run is killed just now, the next one sees by the name that the folder was being removed.
 impl Drop for Sockets {
     fn drop(&mut self) {
         sweep(&std::env::temp_dir());
+        remove_folder(self.dir.path());
     }
 }
 
@@ -82,6 +83,9 @@ fn is_abandoned(dir: &Path, me: u32) -> bool {
     if !metadata.is_dir() || metadata.uid() != me {
         return false;
     }
+    if dir.as_os_str().as_encoded_bytes().ends_with(GONE.as_bytes()) {
+        return true;
+    }
     if let Ok(owner) = File::open(dir.join(OWNER_FILE)) {
         // Shared, since a part that leaves just now looks in the same way.
         return owner.try_lock_shared().is_ok();
@@ -94,8 +98,10 @@ fn is_abandoned(dir: &Path, me: u32) -> bool {
 fn maker_lives(dir: &Path) -> bool {
     let name = dir.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+    // Process numbers come again, also for threads: one with another name is not the maker.
+    let called = |process: &str| fs::read(format!("/proc/{process}/comm")).ok();
     // Whoever calls a folder of his own so keeps it.
-    maker.is_none_or(|pid| pid.parse::<u32>().is_err() || Path::new("/proc").join(pid).exists())
+    maker.is_none_or(|pid| pid.parse::<u32>().is_err() || called(pid).is_some_and(|name| Some(name) == called("self")))
 }
 
 fn answers(entry: &fs::DirEntry) -> bool {
@@ -120,10 +126,13 @@ mod tests {
         let (nobody, me) = (u32::MAX, std::process::id());
         let dead = folder("harmony-1-dead");
         fs::write(dead.join(OWNER_FILE), "").unwrap();
+        let number_came_again = folder("harmony-1-half");
         let half_made = folder(&format!("harmony-{nobody}-half"));
         fs::write(half_made.join("unnamed"), "").unwrap();
         let made_again = folder(&format!("harmony-{nobody}-again"));
         drop(UnixListener::bind(made_again.join("worker")).unwrap());
+        let half_removed = folder(&format!("harmony-{me}-old{GONE}"));
+        drop(UnixListener::bind(half_removed.join("worker")).unwrap());
         let answering = folder(&format!("harmony-{nobody}-answering"));
         let _worker = UnixListener::bind(answering.join("worker")).unwrap();
         let owned = folder(&format!("harmony-{nobody}-owned"));
@@ -132,7 +141,11 @@ mod tests {
         let being_made = folder(&format!("harmony-{me}-new"));
         let strange = [folder("harmony-notes"), folder("another")];
         sweep(base.path());
-        assert!([dead, half_made, made_again].iter().all(|path| !path.exists()));
+        assert!(
+            [dead, half_made, made_again, half_removed, number_came_again]
+                .iter()
+                .all(|path| !path.exists())
+        );
         assert!(
             [answering, owned, being_made]
                 .iter()
