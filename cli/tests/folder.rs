@@ -34,6 +34,18 @@ fn another_batch_in_the_same_folder_is_refused() {
     bench.run().expect(0);
 }
 
+/// A run that is killed once its batch has ended leaves its folder of sockets; the next one has nothing to run, and sweeps.
+#[test]
+fn a_run_of_a_batch_that_is_over_sweeps_too() {
+    let bench = Bench::with(&spec(1, "cat"));
+    bench.run().expect(0);
+    let left = bench.path("tmp").join("harmony-1-left");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("owner"), "").unwrap();
+    bench.run().expect(0);
+    bench.assert_nothing_left();
+}
+
 /// Lines that change under the same path make another batch, too.
 #[test]
 fn changed_lines_are_refused() {

@@ -91,6 +91,8 @@ fn run(args: &RunArgs) -> Result<Exit, Failure> {
     };
     let before = plan.folder.open_log(plan.record.uid)?;
     if let Some(log) = before.as_ref().filter(|log| log.state.ended().is_some()) {
+        // The run before may have been killed after the batch had ended, and left its folder.
+        sockets::sweep_abandoned();
         return conclude(args, &plan, log);
     }
     drop(before);

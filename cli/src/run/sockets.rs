@@ -23,8 +23,8 @@ pub(crate) struct Sockets {
 impl Sockets {
     /// Makes the folder, and removes those of runs that were killed together with all their parts.
     pub(crate) fn create() -> Result<Self, Failure> {
+        sweep_abandoned();
         let base = std::env::temp_dir();
-        sweep(&base);
         let refused = |error| {
             let base = base.display();
             Failure::infrastructure(format!(
@@ -59,9 +59,14 @@ impl Sockets {
 /// one is killed next. If this run is killed just now, the next one sees by the name that the folder was being removed.
 impl Drop for Sockets {
     fn drop(&mut self) {
-        sweep(&std::env::temp_dir());
+        sweep_abandoned();
         remove_folder(self.dir.path());
     }
+}
+
+/// Removes the folders of runs that were killed.
+pub(crate) fn sweep_abandoned() {
+    sweep(&std::env::temp_dir());
 }
 
 fn sweep(base: &Path) {

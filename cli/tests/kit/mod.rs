@@ -147,7 +147,12 @@ impl Bench {
             let entries = fs::read_dir(self.path(name)).into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).collect()
         };
-        assert!(entries("tmp").is_empty(), "left behind: {:?}", entries("tmp"));
+        let within = |folder: PathBuf| {
+            let inside = fs::read_dir(&folder).into_iter().flatten().flatten();
+            (folder, inside.map(|entry| entry.file_name()).collect::<Vec<_>>())
+        };
+        let left: Vec<_> = entries("tmp").into_iter().map(within).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
         let mut output = entries("out");
         output.retain(|path| path.extension().is_some_and(|extension| extension == "part"));
         assert!(output.is_empty(), "left behind: {output:?}");
